@@ -1,0 +1,49 @@
+# Two commands for a fresh machine: `make serve` and `make test`. The others are for working on it.
+PYTHON ?= python3
+BIN := .venv/bin
+.PHONY: serve test check format bench examples docs lock clean
+
+serve: .venv/base.stamp
+	$(BIN)/forwardpass serve examples/models $(ARGS)
+
+test: .venv/dev.stamp
+	$(BIN)/python -m pytest $(ARGS)
+
+check: .venv/dev.stamp
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: .venv/dev.stamp
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+bench: .venv/dev.stamp
+	$(BIN)/python -m bench $(ARGS)
+
+examples: .venv/dev.stamp
+	for program in examples/training/[a-z]*.py; do $(BIN)/python $$program || exit 1; done
+
+docs: .venv/dev.stamp
+	$(BIN)/python docs/generate.py
+
+# Needs uv. Writes what both commands install, with hashes.
+lock:
+	uv pip compile -q pyproject.toml --group dev --universal --python-version 3.11 --generate-hashes \
+		--no-emit-index-url --custom-compile-command "make lock" -o requirements-dev.lock
+	uv pip compile -q pyproject.toml --group build --universal --python-version 3.11 --generate-hashes \
+		--no-emit-index-url --custom-compile-command "make lock" -c requirements-dev.lock -o requirements.lock
+
+.venv/base.stamp: requirements.lock pyproject.toml
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-build-isolation --no-deps -e .
+	touch $@
+
+.venv/dev.stamp: .venv/base.stamp requirements-dev.lock
+	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements-dev.lock
+	touch $@
+
+clean:
+	rm -rf .venv build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis

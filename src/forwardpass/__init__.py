@@ -1,0 +1,27 @@
+"""Forwardpass runs trained models on new data: live, in bulk, and on devices."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any
+
+# ONNX Runtime sends telemetry from version 1.29 on unless this stands before its import.
+os.environ["ORT_DISABLE_TELEMETRY"] = "1"
+
+if TYPE_CHECKING:
+    from forwardpass.engine import Engine, load
+    from forwardpass.pipeline import step
+
+__version__ = "0.1.0"
+__all__ = ["Engine", "__version__", "load", "step"]
+
+_LAZY = {"Engine": "forwardpass.engine", "load": "forwardpass.engine", "step": "forwardpass.pipeline"}
+
+
+def __getattr__(name: str) -> Any:
+    """Import the public names when first used, so that the command line starts quickly."""
+    if name not in _LAZY:
+        raise AttributeError(f"module 'forwardpass' has no attribute {name!r}")
+    from importlib import import_module
+
+    return getattr(import_module(_LAZY[name]), name)

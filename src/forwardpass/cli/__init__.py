@@ -1,0 +1,8 @@
+"""The command line: ``forwardpass serve | predict | inspect | models``.
+
+One file per command; each imports what it needs only when it runs, so that ``--help`` is instant.
+"""
+
+from forwardpass.cli.main import main
+
+__all__ = ["main"]

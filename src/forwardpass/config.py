@@ -1,0 +1,198 @@
+"""What people write down: ``model.yaml`` beside an artifact, and the settings of the program.
+
+Both are trees of frozen dataclasses, decoded strictly: an unknown key or a wrong type is an error
+that names the key, the value and the nearest known key. Knows no steps and no backends; a step's
+parameters stay a mapping here and are decoded by the pipeline with the same ``decode``.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import typing
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar, get_args, get_origin
+
+import msgspec
+import yaml
+
+from forwardpass.errors import ForwardpassError, InvalidModel, InvalidSettings, nearest
+from forwardpass.types import DType, InputType
+
+T = TypeVar("T")
+MODEL_FILE = "model.yaml"
+MIB = 1024 * 1024
+
+
+def doc(text: str) -> dict[str, str]:
+    """Metadata of a field: its line in the generated reference (``docs/model-yaml.md``)."""
+    return {"doc": text}
+
+
+@dataclass(frozen=True)
+class InputConfig:
+    """One input as callers send it."""
+
+    type: InputType = field(
+        default=InputType.TENSOR,
+        metadata=doc("what a caller sends: `text`, `image`, `number`, `category` or `tensor`"),
+    )
+    description: str = field(default="", metadata=doc("one line for people"))
+    dtype: DType | None = field(
+        default=None,
+        metadata=doc("element type; from the artifact for a `tensor` of its name, else `FP32` for numbers"),
+    )
+    shape: tuple[int | None, ...] | None = field(
+        default=None,
+        metadata=doc("shape of one row, `null` for a free axis; from the artifact for a `tensor` of its name"),
+    )
+    required: bool = field(default=True, metadata=doc("`false`: the value may be left out (`null`)"))
+    minimum: float | None = field(default=None, metadata=doc("smallest value allowed"))
+    maximum: float | None = field(default=None, metadata=doc("largest value allowed"))
+    allow_nan: bool | None = field(
+        default=None,
+        metadata=doc("whether NaN is allowed; default: only for a `tensor`, and for a number that is not required"),
+    )
+    categories: tuple[str, ...] = field(default=(), metadata=doc("the only values allowed"))
+    max_length: int | None = field(default=None, metadata=doc("most characters of a text"))
+    max_pixels: int = field(default=50_000_000, metadata=doc("most pixels of an image (width times height)"))
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What the scheduler allows."""
+
+    max_batch_size: int = field(default=32, metadata=doc("most rows that run together"))
+    max_batch_time: float = field(
+        default=0.1, metadata=doc("seconds that a batch may be predicted to run; caps its rows below `max_batch_size`")
+    )
+    max_delay: float = field(
+        default=0.0, metadata=doc("seconds to wait for more rows while a replica is idle; 0: leave at once")
+    )
+    max_queue_size: int = field(default=2048, metadata=doc("most rows that may wait; more are refused (503)"))
+    max_queue_bytes: int = field(default=256 * MIB, metadata=doc("most bytes that may wait"))
+    timeout: float = field(
+        default=30.0, metadata=doc("seconds in which a request must be answered, unless it asks for less")
+    )
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """All of ``model.yaml``."""
+
+    description: str = field(default="", metadata=doc("one line for people"))
+    artifact: str | None = field(default=None, metadata=doc("file name; needed only where the folder holds several"))
+    inputs: dict[str, InputConfig] = field(
+        default_factory=dict, metadata=doc("inputs as callers send them; default: the artifact's own")
+    )
+    preprocess: tuple[dict[str, Any], ...] = field(
+        default=(), metadata=doc("steps from inputs to what the artifact takes")
+    )
+    postprocess: tuple[dict[str, Any], ...] = field(
+        default=(), metadata=doc("steps from what the artifact gives to outputs")
+    )
+    outputs: tuple[str, ...] = field(
+        default=(), metadata=doc("columns to answer with; default: the artifact's outputs and what postprocess adds")
+    )
+    batching: bool | None = field(
+        default=None,
+        metadata=doc("`false`: run every request by itself; `true`: the first axis is rows; default: by the artifact"),
+    )
+    limits: Limits = field(default_factory=Limits, metadata=doc("what the scheduler allows"))
+    replicas: int | None = field(default=None, metadata=doc("worker processes; default: `--replicas`"))
+    threads: int | None = field(
+        default=None, metadata=doc("threads of each worker; default: the cores divided by its replicas")
+    )
+    tags: dict[str, str] = field(default_factory=dict, metadata=doc("free texts of your own"))
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Settings of ``forwardpass serve``: defaults < file < environment (``FORWARDPASS_…``) < flags."""
+
+    host: str = field(default="127.0.0.1", metadata=doc("address to listen on"))
+    port: int = field(default=8000, metadata=doc("HTTP port; 0 takes a free one"))
+    replicas: int = field(default=1, metadata=doc("worker processes per model"))
+    cores: int | None = field(default=None, metadata=doc("cores to plan for; default: all this process may use"))
+    max_body_bytes: int = field(default=64 * MIB, metadata=doc("largest request body"))
+    max_header_bytes: int = field(default=32 * 1024, metadata=doc("largest request line and headers together"))
+    receive_timeout: float = field(default=30.0, metadata=doc("seconds in which a request must have arrived"))
+    send_timeout: float = field(default=60.0, metadata=doc("seconds a client may leave an answer unread"))
+    keep_alive: float = field(default=75.0, metadata=doc("seconds an idle connection is kept"))
+    max_connections: int = field(default=10_000, metadata=doc("most open connections; more are refused (503)"))
+    drain_timeout: float = field(default=30.0, metadata=doc("seconds that answers in flight may take after SIGTERM"))
+    model_control: bool | None = field(
+        default=None,
+        metadata=doc("whether the API may load and unload models; default: only when listening on loopback"),
+    )
+    log_level: str = field(default="info", metadata=doc("`debug`, `info`, `warning` or `error`"))
+
+
+def read_model_config(folder: Path) -> ModelConfig:
+    """``model.yaml`` of a model's folder; all defaults where there is none."""
+    file = folder / MODEL_FILE
+    if not file.is_file():
+        return ModelConfig()
+    return decode(ModelConfig, read_yaml(file), str(file), InvalidModel)
+
+
+def read_settings(file: Path | None, environ: Mapping[str, str], flags: Mapping[str, Any]) -> Settings:
+    """The settings tree; flags that are ``None`` count as not given."""
+    merged: dict[str, Any] = {}
+    if file is not None:
+        merged.update(decode_mapping(read_yaml(file, InvalidSettings), str(file), InvalidSettings))
+    for setting in dataclasses.fields(Settings):
+        text = environ.get(f"FORWARDPASS_{setting.name.upper()}")
+        if text is not None:
+            merged[setting.name] = yaml.safe_load(text)
+    merged.update({name: value for name, value in flags.items() if value is not None})
+    return decode(Settings, merged, "settings", InvalidSettings)
+
+
+def read_yaml(file: Path, error: type[ForwardpassError] = InvalidModel) -> Any:
+    try:
+        return yaml.safe_load(file.read_text(encoding="utf-8")) or {}
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as reason:
+        raise error(f"{file}: cannot be read as YAML: {reason}") from None
+
+
+def decode_mapping(data: Any, where: str, error: type[ForwardpassError]) -> dict[str, Any]:
+    if not isinstance(data, dict) or not all(isinstance(key, str) for key in data):
+        raise error(f"{where}: expected `key: value` lines, got {data!r}")
+    return data
+
+
+def decode(cls: type[T], data: Any, where: str, error: type[ForwardpassError] = InvalidModel) -> T:
+    """A frozen dataclass from plain YAML data.
+
+    ``where`` says in messages whose data it is. Raises ``error`` naming an unknown key (and the
+    nearest known one), a missing key, or a value of the wrong type or out of range.
+    """
+    check_keys(cls, data, where, error)
+    try:
+        decoded: T = msgspec.convert(data, cls)
+    except msgspec.ValidationError as reason:
+        raise error(f"{where}: {reason}") from None
+    return decoded
+
+
+def check_keys(cls: type[Any], data: Any, where: str, error: type[ForwardpassError]) -> None:
+    """Refuse keys that the dataclass (or one nested in it) does not have."""
+    mapping = decode_mapping(data, where, error)
+    hints = typing.get_type_hints(cls)
+    names = [item.name for item in dataclasses.fields(cls) if item.init]
+    for key, value in mapping.items():
+        if key not in names:
+            raise error(f"{where}: unknown key {key!r}.{nearest(key, names)}")
+        if dataclasses.is_dataclass(hints[key]):
+            check_keys(typing.cast(type[Any], hints[key]), value, f"{where}: {key}", error)
+        elif get_origin(hints[key]) is dict and dataclasses.is_dataclass(get_args(hints[key])[1]):
+            for name, item in decode_mapping(value, f"{where}: {key}", error).items():
+                check_keys(get_args(hints[key])[1], item, f"{where}: {key}: {name}", error)
+
+
+def available_cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

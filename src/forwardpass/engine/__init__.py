@@ -1,0 +1,9 @@
+"""The engine: one loaded version, ready; and the worker processes that hold one.
+
+In flow batches of rows, out flow batches of answers with the time of each stage. Knows no
+protocol, no queue and no other model.
+"""
+
+from forwardpass.engine.engine import Engine, load
+
+__all__ = ["Engine", "load"]

@@ -1,0 +1,120 @@
+"""Counters and histograms from records, for Prometheus and for the statistics of the protocol.
+
+Plain lists and numbers while records come in (about half a microsecond each); turned into the
+exposition format only when somebody scrapes.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+
+from forwardpass.types import Outcome, Record
+
+SECONDS = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
+ROWS = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0)
+
+
+class Histogram:
+    """Counts by upper bound, the last without one; and the sum."""
+
+    __slots__ = ("bounds", "counts", "sum")
+
+    def __init__(self, bounds: tuple[float, ...]) -> None:
+        self.bounds = bounds
+        self.counts = [0] * (len(bounds) + 1)
+        self.sum = 0.0
+
+    def observe(self, value: float) -> None:
+        self.counts[bisect_left(self.bounds, value)] += 1
+        self.sum += value
+
+    @property
+    def count(self) -> int:
+        return sum(self.counts)
+
+
+def _seconds() -> Histogram:
+    return Histogram(SECONDS)
+
+
+@dataclass(slots=True)
+class ModelStats:
+    """What happened to one version's requests. Sums are seconds, over successful requests."""
+
+    outcomes: Counter[tuple[str, Outcome]] = field(default_factory=Counter)
+    total: Histogram = field(default_factory=_seconds)
+    queue: Histogram = field(default_factory=_seconds)
+    preprocess: Histogram = field(default_factory=_seconds)
+    forward: Histogram = field(default_factory=_seconds)
+    postprocess: Histogram = field(default_factory=_seconds)
+    batch_rows: Histogram = field(default_factory=lambda: Histogram(ROWS))
+    rows: int = 0
+    bytes_in: int = 0
+    bytes_out: int = 0
+    compute: float = 0.0
+    failed_seconds: float = 0.0
+    last_at: float = 0.0
+    batches: Counter[int] = field(default_factory=Counter)  # batch size in rows -> how many
+
+    def add(self, records: Sequence[Record]) -> None:
+        """Records that ended together: one batch's, or a single one."""
+        first = records[0]
+        if first.batch_rows:
+            self.preprocess.observe(first.preprocess)
+            self.forward.observe(first.forward)
+            self.postprocess.observe(first.postprocess)
+            self.batch_rows.observe(first.batch_rows)
+            self.batches[first.batch_rows] += 1
+        self.last_at = first.at
+        for record in records:
+            self.outcomes[record.door, record.outcome] += 1
+            self.bytes_in += record.bytes_in
+            self.bytes_out += record.bytes_out
+            if record.outcome is Outcome.OK:
+                self.total.observe(record.total)
+                self.queue.observe(record.queue)
+                self.rows += record.rows
+                self.compute += record.compute
+            else:
+                self.failed_seconds += record.total
+
+    def count(self, *, ok: bool) -> int:
+        """Requests that succeeded, or that did not."""
+        return sum(n for (_, outcome), n in self.outcomes.items() if (outcome is Outcome.OK) == ok)
+
+
+@dataclass(frozen=True, slots=True)
+class Gauge:
+    """A value at the time of a scrape: ``forwardpass_<name>`` with its labels."""
+
+    name: str
+    help: str
+    labels: dict[str, str]
+    value: float
+
+
+class Metrics:
+    """A sink of records. ``gauges`` is asked at every scrape for what is true then."""
+
+    def __init__(self) -> None:
+        self.models: dict[tuple[str, str], ModelStats] = {}
+        self.gauges: Callable[[], Iterable[Gauge]] = lambda: ()
+
+    def write(self, records: Sequence[Record]) -> None:
+        if records:
+            self.stats(records[0].model, records[0].version).add(records)
+
+    def stats(self, model: str, version: str) -> ModelStats:
+        stats = self.models.get((model, version))
+        if stats is None:
+            stats = self.models[model, version] = ModelStats()
+        return stats
+
+    def exposition(self) -> bytes:
+        """Everything in the text format of Prometheus."""
+        from forwardpass.monitoring.exposition import expose
+
+        return expose(self)

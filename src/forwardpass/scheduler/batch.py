@@ -1,0 +1,113 @@
+"""A batch: the requests that run together, why it left when it did, and how answers find their owners."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+
+import numpy as np
+
+from forwardpass.errors import BackendFailed, ForwardpassError
+from forwardpass.scheduler.request import Request
+from forwardpass.types import Columns, Outcome, StageTimes
+
+log = logging.getLogger(__name__)
+
+
+class Reason(StrEnum):
+    """Why a batch left the queue."""
+
+    IDLE = "idle"  # a replica was idle, and this is all that waited
+    FULL = "full"  # as many rows as a batch may hold
+    TIME = "time"  # as many rows as may be predicted to run in max_batch_time
+    DELAY = "delay"  # max_delay was over
+    SHAPE = "shape"  # what else waited has another shape
+    ALONE = "alone"  # the model is not batched: one request is the batch
+    RETRY = "retry"  # run once more, because the worker that ran it died
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """What came back for a batch: outputs of the requests that succeeded, stacked in order.
+
+    ``failures`` maps the index of a request within the batch to why it failed.
+    """
+
+    outputs: Columns
+    failures: Mapping[int, ForwardpassError]
+    times: StageTimes
+
+
+class Batch:
+    """Requests whose rows run together on one replica."""
+
+    __slots__ = ("finished", "reason", "requests", "rows", "server_timing", "started", "times")
+
+    def __init__(self, requests: list[Request], rows: int, reason: Reason, started: float) -> None:
+        self.requests = requests
+        self.rows = rows
+        self.reason = reason
+        self.started = started
+        self.finished = started
+        self.times: StageTimes | None = None
+        self.server_timing: bytes | None = None  # the part of that header that all its answers share
+
+    def stack(self) -> Columns:
+        """All rows as one batch of columns."""
+        if len(self.requests) == 1:
+            return self.requests[0].columns
+        parts = [request.columns for request in self.requests]
+        return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+
+    def answer(self, reply: Reply) -> None:
+        """Give every request that still waits its own rows, or its own error."""
+        self.times = reply.times
+        if reply.failures or (len(self.requests) == 1 and not self.requests[0].done):
+            self._answer_each(reply)
+            return
+        columns = list(reply.outputs.items())
+        start = 0
+        for request in self.requests:
+            stop = start + request.rows
+            if not request.done:
+                succeed(request, {name: array[start:stop] for name, array in columns})
+            start = stop
+
+    def _answer_each(self, reply: Reply) -> None:
+        """The same where some requests failed, or where one request takes the outputs as they are."""
+        whole = len(self.requests) == 1
+        start = 0
+        for index, request in enumerate(self.requests):
+            error = reply.failures.get(index)
+            stop = start if error else start + request.rows
+            if request.done:
+                pass
+            elif error is not None:
+                fail(request, error)
+            else:
+                outputs = reply.outputs
+                succeed(request, outputs if whole else {name: a[start:stop] for name, a in outputs.items()})
+            start = stop
+
+
+def succeed(request: Request, outputs: Columns) -> None:
+    """End a request with its answer. A request that cannot take it harms no other."""
+    request.done = True
+    request.outcome = Outcome.OK
+    try:
+        request.succeed(outputs)
+    except Exception:  # the batch loop: the others in the batch must get their answers
+        log.exception("an answer could not be written")
+        fail(request, BackendFailed("the answer could not be encoded; the server's log says why"))
+
+
+def fail(request: Request, error: ForwardpassError) -> None:
+    """End a request with an error. A request that cannot take it harms no other."""
+    request.done = True
+    request.outcome = error.outcome
+    try:
+        request.fail(error)
+    except Exception:  # the batch loop, as above
+        log.exception("an error could not be written")

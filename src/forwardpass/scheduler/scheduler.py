@@ -1,0 +1,326 @@
+"""One model version's queue: bounded, work-conserving, every request answered.
+
+A batch leaves the moment a replica is idle, with all that waits, up to ``max_batch_size`` rows and
+up to a predicted run time. Requests past their deadline, and requests nobody waits for any more,
+never reach a replica. A batch whose worker died runs once more, in halves, so that a request that
+kills workers ends up alone and fails alone.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, deque
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
+
+from forwardpass.config import Limits
+from forwardpass.errors import BackendFailed, Cancelled, ForwardpassError, Overloaded, TimedOut, TooLarge
+from forwardpass.scheduler.batch import Batch, Reason, Reply, fail
+from forwardpass.scheduler.cost import CostModel
+from forwardpass.scheduler.deadlines import Deadlines
+from forwardpass.scheduler.request import Request
+
+MAX_DEATHS = 2  # workers a request may take down before it fails
+TICK = 0.02  # seconds between looks at the deadlines while anything is under way
+
+
+class Replica(Protocol):
+    """Runs one batch at a time; tells the scheduler by ``finished`` or ``lost``."""
+
+    def run(self, batch: Batch) -> None: ...
+
+
+class Timers(Protocol):
+    """The event loop, as far as the scheduler needs it."""
+
+    def call_soon(self, callback: Callable[[], object], /) -> Any: ...
+    def call_later(self, delay: float, callback: Callable[[], object], /) -> Any: ...
+
+
+class Scheduler:
+    """The queue of one model version and the replicas that serve it.
+
+    ``clock`` gives seconds; ``observe`` is told of every request once, when it has ended.
+    Not thread-safe: everything happens on one event loop.
+    """
+
+    def __init__(
+        self,
+        limits: Limits,
+        batched: bool,
+        clock: Callable[[], float],
+        timers: Timers,
+        observe: Callable[[Sequence[Request]], None] = lambda requests: None,
+    ) -> None:
+        self.limits = limits
+        self.batched = batched
+        self.cost = CostModel()
+        self.queued_rows = 0
+        self.queued_bytes = 0
+        self.reasons: Counter[Reason] = Counter()
+        self.replicas: list[Replica] = []
+        self._clock = clock
+        self._timers = timers
+        self._observe = observe
+        self._queue: deque[Request] = deque()
+        self._retries: deque[list[Request]] = deque()
+        self._idle: deque[Replica] = deque()
+        self._running: dict[int, tuple[Replica, Batch]] = {}
+        self._deadlines = Deadlines()
+        self._dispatch_due = False
+        self._ticking = False
+        self._row_seconds = 0.0
+        self._stopped: ForwardpassError | None = None
+
+    # Requests
+
+    def submit(self, request: Request) -> None:
+        """Queue a request of at most ``max_batch_size`` rows (any number where not batched).
+
+        Raises ``Overloaded`` or ``TooLarge`` where it is not admitted; else it is answered later.
+        """
+        self.admit(request)
+        self.enqueue(request)
+
+    def admit(self, request: Request) -> None:
+        """Whether the queue takes a request now. Raises what ``submit`` raises."""
+        limits = self.limits
+        if self._stopped is not None:
+            raise self._stopped
+        if self.queued_rows + request.rows > limits.max_queue_size:
+            self._refuse_rows(request)
+        if self.queued_bytes + request.nbytes > limits.max_queue_bytes:
+            raise Overloaded(
+                f"the queue is full: {self.queued_bytes} bytes wait, at most {limits.max_queue_bytes} may; try again",
+                self._drain_seconds(0),
+            )
+        if self.queued_rows:
+            wait = self._drain_seconds(request.rows)
+            if request.arrived + wait > request.deadline:
+                raise Overloaded(
+                    f"cannot be answered in time: about {wait:.2f} s of work wait, and the deadline "
+                    f"is in {request.deadline - request.arrived:.2f} s; try again later, or give a longer timeout",
+                    wait,
+                )
+
+    def enqueue(self, request: Request) -> None:
+        """Queue an admitted request."""
+        request.waiting = True
+        self._queue.append(request)
+        self.queued_rows += request.rows
+        self.queued_bytes += request.nbytes
+        self._deadlines.add(request)
+        if not self._dispatch_due and self._idle:
+            # at the end of this turn of the loop, so that requests read in one turn share a batch
+            self._dispatch_due = True
+            self._timers.call_soon(self._dispatch)
+        if not self._ticking:
+            self._ticking = True
+            self._timers.call_later(TICK, self._tick)
+
+    def cancel(self, request: Request) -> None:
+        """Nobody waits for it any more: it will not run, or its answer is dropped."""
+        if not request.done:
+            self._end(request, Cancelled("the client left before the answer"))
+        if request.whole is not None:
+            request.whole.cancel()
+
+    def report(self, request: Request) -> None:
+        """A request that ran in parts has ended."""
+        self._observe([request])
+
+    # Replicas
+
+    def attach(self, replica: Replica) -> None:
+        """A replica is ready and idle."""
+        self.replicas.append(replica)
+        self._idle.append(replica)
+        self._dispatch()
+
+    def detach(self, replica: Replica) -> None:
+        """A replica will take no more batches (it stops once it is idle)."""
+        if replica in self.replicas:
+            self.replicas.remove(replica)
+        if replica in self._idle:
+            self._idle.remove(replica)
+
+    def finished(self, replica: Replica, batch: Batch, reply: Reply) -> None:
+        """A batch came back: start the next one first, then hand out the answers."""
+        now = self._clock()
+        batch.finished = now
+        self.cost.learn(batch.rows, now - batch.started)
+        most = self.limits.max_batch_size
+        self._row_seconds = self.cost.seconds(most) / most if self.batched else self.cost.seconds(1)
+        del self._running[id(batch)]
+        if replica in self.replicas:
+            self._idle.append(replica)
+            if self._queue or self._retries:
+                self._dispatch()
+        requests = [request for request in batch.requests if not request.done]
+        batch.answer(reply)
+        self._observe([request for request in requests if request.reported])
+
+    def lost(self, replica: Replica, why: str) -> None:
+        """A replica died. What it ran runs again, in halves; what killed too many fails."""
+        self.detach(replica)
+        for key, (owner, batch) in list(self._running.items()):
+            if owner is replica:
+                del self._running[key]
+                self._run_again(batch, why)
+        self._dispatch()
+
+    def batch_of(self, replica: Replica) -> Batch | None:
+        """The batch that a replica runs now."""
+        return next((batch for owner, batch in self._running.values() if owner is replica), None)
+
+    def stop(self, error: ForwardpassError) -> None:
+        """Answer everything under way with an error, and every later request too."""
+        self._stopped = error
+        waiting = [*self._queue, *(request for group in self._retries for request in group)]
+        running = [request for _, batch in self._running.values() for request in batch.requests]
+        self._queue.clear()
+        self._retries.clear()
+        for request in (*waiting, *running):
+            if not request.done:
+                self._end(request, error)
+
+    @property
+    def busy(self) -> bool:
+        """Whether any request waits or runs."""
+        return bool(self._queue or self._retries or self._running)
+
+    # Forming batches
+
+    def _dispatch(self) -> None:
+        self._dispatch_due = False
+        while self._idle and (self._retries or self._queue):
+            batch = self._retry() if self._retries else self._form()
+            if batch is None:
+                return
+            replica = self._idle.popleft()
+            self.reasons[batch.reason] += 1
+            self._running[id(batch)] = (replica, batch)
+            replica.run(batch)
+
+    def _form(self) -> Batch | None:
+        """The next batch from the queue, or None where nothing is left or more should gather."""
+        now = self._clock()
+        if self.limits.max_delay and self._gathering(now):
+            return None
+        queue = self._queue
+        taken: list[Request] = []
+        passed: list[Request] = []
+        rows, room = 0, self._room()
+        while queue:
+            request = queue[0]
+            if request.done:
+                queue.popleft()
+                continue
+            if taken and (rows + request.rows > room or not self.batched):
+                break
+            queue.popleft()
+            if request.deadline <= now:
+                self._end(request, _late(request))
+            elif taken and request.key != taken[0].key:
+                passed.append(request)
+            else:
+                taken.append(request)
+                rows += request.rows
+                self._start(request, now)
+        queue.extendleft(reversed(passed))
+        if not taken:
+            return None
+        return self._batch(taken, rows, self._reason(rows, bool(passed)), now)
+
+    def _start(self, request: Request, now: float) -> None:
+        request.waiting = False
+        request.started = now
+        self.queued_rows -= request.rows
+        self.queued_bytes -= request.nbytes
+
+    def _batch(self, requests: list[Request], rows: int, reason: Reason, now: float) -> Batch:
+        batch = Batch(requests, rows, reason, now)
+        for request in requests:
+            request.batch = batch
+        return batch
+
+    def _room(self) -> int:
+        return self.cost.rows_within(self.limits.max_batch_time, self.limits.max_batch_size)
+
+    def _reason(self, rows: int, other_shapes: bool) -> Reason:
+        if not self.batched:
+            return Reason.ALONE
+        if self._queue and not other_shapes:
+            return Reason.FULL if self._room() >= self.limits.max_batch_size else Reason.TIME
+        if other_shapes:
+            return Reason.SHAPE
+        if rows >= self.limits.max_batch_size:
+            return Reason.FULL
+        return Reason.DELAY if self.limits.max_delay else Reason.IDLE
+
+    def _gathering(self, now: float) -> bool:
+        """Whether the head of the queue may wait longer for company; looks again when it may not."""
+        wait = self._queue[0].arrived + self.limits.max_delay - now
+        if wait <= 0 or self.queued_rows >= self._room() or not self.batched:
+            return False
+        self._dispatch_due = True
+        self._timers.call_later(wait, self._dispatch)
+        return True
+
+    def _retry(self) -> Batch | None:
+        now = self._clock()
+        requests = [request for request in self._retries.popleft() if not request.done]
+        if not requests:
+            return self._retry() if self._retries else self._form() if self._queue else None
+        return self._batch(requests, sum(request.rows for request in requests), Reason.RETRY, now)
+
+    # Ends
+
+    def _run_again(self, batch: Batch, why: str) -> None:
+        alone = len(batch.requests) == 1
+        left = []
+        for request in batch.requests:
+            request.deaths += 1
+            if request.done:
+                continue
+            if alone and request.deaths >= MAX_DEATHS:
+                self._end(request, BackendFailed(f"the worker died while it ran this request, twice: {why}"))
+            else:
+                left.append(request)
+        half = (len(left) + 1) // 2
+        self._retries.extend(part for part in (left[:half], left[half:]) if part)
+
+    def _tick(self) -> None:
+        now = self._clock()
+        for request in self._deadlines.passed(now):
+            self._end(request, _late(request))
+        self._ticking = len(self._deadlines) > 0
+        if self._ticking:
+            self._timers.call_later(TICK, self._tick)
+
+    def _end(self, request: Request, error: ForwardpassError) -> None:
+        """End one request outside a batch's answer."""
+        if request.waiting:
+            request.waiting = False
+            self.queued_rows -= request.rows
+            self.queued_bytes -= request.nbytes
+        fail(request, error)
+        if request.reported:
+            self._observe([request])
+
+    def _drain_seconds(self, more_rows: int) -> float:
+        """Predicted seconds until the queue and ``more_rows`` have run."""
+        return self._row_seconds * (self.queued_rows + more_rows) / max(1, len(self.replicas))
+
+    def _refuse_rows(self, request: Request) -> None:
+        most = self.limits.max_queue_size
+        if request.rows > most:
+            raise TooLarge(f"{request.rows} rows in one request; at most {most} may wait. Send fewer at a time.")
+        raise Overloaded(
+            f"the queue is full: {self.queued_rows} rows wait, at most {most} may; try again",
+            self._drain_seconds(0),
+        )
+
+
+def _late(request: Request) -> TimedOut:
+    where = "waiting" if request.started is None else "running"
+    return TimedOut(f"not answered within {request.deadline - request.arrived:.3g} s (still {where}); try again later")

@@ -1,0 +1,66 @@
+"""The data plane: which model answers, whether it may be asked now, and the way to its queue.
+
+Every door goes through it, so all protocols share admission, deadlines and records. Knows no
+protocol.
+"""
+
+from __future__ import annotations
+
+from forwardpass.errors import ForwardpassError, NotFound, NotReady, nearest
+from forwardpass.scheduler import Request
+from forwardpass.scheduler.parts import submit_in_parts
+from forwardpass.server.records import Recorder
+from forwardpass.server.served import ServedModel, newest
+
+
+class DataPlane:
+    """All models that are served, by name and version."""
+
+    def __init__(self, recorder: Recorder) -> None:
+        self.recorder = recorder
+        self.models: dict[str, dict[str, ServedModel]] = {}
+        self.draining = False
+
+    def model(self, name: str, version: str | None = None) -> ServedModel:
+        """A version of a model, the newest ready one where none is named. Raises ``NotFound``."""
+        versions = self.models.get(name)
+        if not versions:
+            raise NotFound(f"there is no model {name!r}.{nearest(name, self.models)}")
+        if version is None:
+            return newest(list(versions.values()))
+        if version not in versions:
+            raise NotFound(f"model {name!r} has no version {version!r}.{nearest(version, versions)}")
+        return versions[version]
+
+    def infer(self, served: ServedModel, request: Request) -> None:
+        """Queue a request; it is answered later. Raises what refuses it, and records that."""
+        try:
+            scheduler = served.require_ready()
+            if request.rows > scheduler.limits.max_batch_size and scheduler.batched:
+                submit_in_parts(scheduler, request)
+            else:
+                scheduler.submit(request)
+        except ForwardpassError as error:
+            self.refused(served, request, error)
+            raise
+
+    def refused(self, served: ServedModel, request: Request, error: ForwardpassError) -> None:
+        """Record a request that was never queued."""
+        request.done = True
+        request.outcome = error.outcome
+        self.recorder(served, (request,))
+
+    def all(self) -> list[ServedModel]:
+        """Every version of every model, by name and number."""
+        return [served for name in sorted(self.models) for served in self.versions(name)]
+
+    def versions(self, name: str) -> list[ServedModel]:
+        return sorted(self.models.get(name, {}).values(), key=lambda served: int(served.version))
+
+    def require_ready(self) -> None:
+        """Raises ``NotReady`` naming what is missing, unless every model can answer."""
+        if self.draining:
+            raise NotReady("the server is stopping")
+        missing = [f"{served.name} ({served.reason})" for served in self.all() if not served.ready]
+        if missing:
+            raise NotReady(f"not ready: {'; '.join(missing)}")

@@ -1,0 +1,228 @@
+"""Everything over HTTP but the fast lane: health, metadata, statistics, the repository, pages.
+
+An ordinary Starlette application. A predict request comes here only when its model cannot answer;
+it then gets the error that says why.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import orjson
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from forwardpass import __version__
+from forwardpass.errors import ForwardpassError, InvalidInput, NotFound, nearest
+from forwardpass.monitoring import Metrics
+from forwardpass.server.control import Control
+from forwardpass.server.dataplane import DataPlane
+from forwardpass.server.http import metadata, openapi, page
+from forwardpass.server.http.status import STATUS, error_body, error_headers
+from forwardpass.server.served import ServedModel
+
+Endpoint = Callable[[Request], Awaitable[Response]]
+EXTENSIONS = ["model_repository", "statistics", "model_configuration", "binary_tensor_data"]
+METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+
+
+class App:
+    """The endpoints, over a data plane, its control plane and its metrics."""
+
+    def __init__(self, dataplane: DataPlane, control: Control, metrics: Metrics, *, model_control: bool) -> None:
+        self.dataplane = dataplane
+        self.control = control
+        self.metrics = metrics
+        self.model_control = model_control
+
+    def build(self) -> Starlette:
+        """The ASGI application."""
+        handlers: dict[Any, Any] = {
+            ForwardpassError: _forwardpass_error,
+            HTTPException: _http_error,
+            Exception: _unexpected_error,
+        }
+        return Starlette(routes=self._routes(), exception_handlers=handlers)
+
+    def _routes(self) -> list[Route]:
+        model = "/v2/models/{name}"
+        version = model + "/versions/{version}"
+        return [
+            Route("/", self.page),
+            Route("/page/{file}", self.page_file),
+            Route("/models", self.models),
+            Route("/openapi.json", self.openapi),
+            Route("/metrics", self.expose),
+            Route("/livez", self.live),
+            Route("/readyz", self.ready),
+            Route("/ping", self.ready),
+            Route("/v2", self.server),
+            Route("/v2/health/live", self.live),
+            Route("/v2/health/ready", self.ready),
+            Route("/v2/models/stats", self.all_statistics),
+            Route("/v2/repository/index", self.index, methods=["POST"]),
+            Route("/v2/repository/models/{name}/load", self.load, methods=["POST"]),
+            Route("/v2/repository/models/{name}/unload", self.unload, methods=["POST"]),
+            *(Route(prefix, self.model) for prefix in (model, version)),
+            *(Route(f"{prefix}/ready", self.model_ready) for prefix in (model, version)),
+            *(Route(f"{prefix}/config", self.model_config) for prefix in (model, version)),
+            *(Route(f"{prefix}/stats", self.statistics) for prefix in (model, version)),
+            *(Route(f"{prefix}/infer", self.cannot_infer, methods=["POST"]) for prefix in (model, version)),
+            Route("/v1/models", self.names),
+            Route("/v1/models/{name}/versions/{version}:predict", self.cannot_infer, methods=["POST"]),
+            Route("/v1/models/{name}:predict", self.cannot_infer, methods=["POST"]),
+            Route("/v1/models/{name}", self.v1_model),
+            Route("/invocations", self.cannot_invoke, methods=["POST"]),
+        ]
+
+    # Health
+
+    async def live(self, request: Request) -> Response:
+        return Response(status_code=200)
+
+    async def ready(self, request: Request) -> Response:
+        self.dataplane.require_ready()
+        return Response(status_code=200)
+
+    async def model_ready(self, request: Request) -> Response:
+        self._served(request).require_ready()
+        return Response(status_code=200)
+
+    # Metadata and statistics
+
+    async def server(self, request: Request) -> Response:
+        return json({"name": "forwardpass", "version": __version__, "extensions": EXTENSIONS})
+
+    async def model(self, request: Request) -> Response:
+        served = self._served(request)
+        versions = [item.version for item in self.dataplane.versions(served.name)]
+        return json(metadata.of_model(served, versions))
+
+    async def model_config(self, request: Request) -> Response:
+        return json(metadata.of_config(self._served(request)))
+
+    async def statistics(self, request: Request) -> Response:
+        if "version" in request.path_params:
+            chosen = [self._served(request)]
+        else:
+            self._served(request)
+            chosen = self.dataplane.versions(request.path_params["name"])
+        return self._statistics(chosen)
+
+    async def all_statistics(self, request: Request) -> Response:
+        return self._statistics(self.dataplane.all())
+
+    async def expose(self, request: Request) -> Response:
+        return Response(self.metrics.exposition(), media_type=METRICS_TYPE)
+
+    # The repository
+
+    async def index(self, request: Request) -> Response:
+        only_ready = bool((await _json_body(request)).get("ready"))
+        return json(metadata.of_repository(self.dataplane.all(), self.control.locations(), only_ready=only_ready))
+
+    async def load(self, request: Request) -> Response:
+        self._require_control()
+        await _json_body(request)
+        await self.control.load(request.path_params["name"])
+        return json({})
+
+    async def unload(self, request: Request) -> Response:
+        self._require_control()
+        await _json_body(request)
+        await self.control.unload(request.path_params["name"])
+        return json({})
+
+    # V1, and predict requests that cannot be answered
+
+    async def names(self, request: Request) -> Response:
+        return json({"models": sorted(self.dataplane.models)})
+
+    async def v1_model(self, request: Request) -> Response:
+        served = self._served(request)
+        return json({"name": served.name, "ready": served.ready})
+
+    async def cannot_infer(self, request: Request) -> Response:
+        self._served(request).require_ready()
+        raise NotFound(f"there is nothing at {request.url.path}")
+
+    async def cannot_invoke(self, request: Request) -> Response:
+        names = sorted(self.dataplane.models)
+        if len(names) == 1:
+            self.dataplane.model(names[0]).require_ready()
+        raise InvalidInput(
+            f"/invocations needs exactly one model, and {len(names)} are served ({', '.join(names)}); "
+            "use /v1/models/NAME:predict"
+        )
+
+    # For people
+
+    async def page(self, request: Request) -> Response:
+        return page.file("index.html")
+
+    async def page_file(self, request: Request) -> Response:
+        return page.file(request.path_params["file"])
+
+    async def models(self, request: Request) -> Response:
+        return json({"models": [metadata.for_people(served) for served in self.dataplane.all()]})
+
+    async def openapi(self, request: Request) -> Response:
+        return json(openapi.document(self.dataplane.all(), str(request.base_url).rstrip("/")))
+
+    def _served(self, request: Request) -> ServedModel:
+        return self.dataplane.model(request.path_params["name"], request.path_params.get("version"))
+
+    def _statistics(self, chosen: list[ServedModel]) -> Response:
+        stats = [metadata.of_statistics(item, self.metrics.stats(item.name, item.version)) for item in chosen]
+        return json({"model_stats": stats})
+
+    def _require_control(self) -> None:
+        if not self.model_control:
+            raise InvalidInput(
+                "loading and unloading over the API is off, because the server does not listen on loopback alone; "
+                "start it with --model-control to allow it"
+            )
+
+
+def json(content: Any, status: int = 200) -> Response:
+    return Response(orjson.dumps(content, option=orjson.OPT_SERIALIZE_NUMPY), status, media_type="application/json")
+
+
+async def _json_body(request: Request) -> dict[str, Any]:
+    body = await request.body()
+    if not body:
+        return {}
+    try:
+        content = orjson.loads(body)
+    except orjson.JSONDecodeError as error:
+        raise InvalidInput(f"the body is not valid JSON: {error}") from None
+    if not isinstance(content, dict):
+        raise InvalidInput("expected a JSON object")
+    return content
+
+
+def _forwardpass_error(request: Request, error: ForwardpassError) -> Response:  # noqa: ARG001
+    headers = {name.decode(): value.decode() for name, value in error_headers(error)}
+    return Response(error_body(error), STATUS[error.outcome], headers, "application/json")
+
+
+def _http_error(request: Request, error: HTTPException) -> Response:
+    path = request.url.path
+    if error.status_code == 405:
+        allowed = (error.headers or {}).get("allow", "another method")
+        message = f"{request.method} is not allowed at {path}; use {allowed}"
+    elif error.status_code == 404:
+        known = ["/v2", "/v2/models/NAME/infer", "/v1/models/NAME:predict", "/openapi.json", "/metrics"]
+        message = f"there is nothing at {path}.{nearest(path, known)}"
+    else:
+        message = str(error.detail)
+    body = orjson.dumps({"error": message})
+    return Response(body, error.status_code, dict(error.headers or {}), "application/json")
+
+
+def _unexpected_error(request: Request, error: Exception) -> Response:  # noqa: ARG001
+    return json({"error": "the server failed; its log says why"}, 500)

@@ -1,0 +1,89 @@
+"""What all connections of the HTTP door share: routes, limits, the coarse clock, draining."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable
+from email.utils import formatdate
+from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote
+
+from forwardpass.config import Settings
+from forwardpass.errors import BackendFailed
+from forwardpass.server.dataplane import DataPlane
+from forwardpass.server.http.exchange import Exchange, Route
+from forwardpass.server.http.v1 import V1Route
+from forwardpass.server.http.v2 import V2Route
+from forwardpass.server.served import ServedModel, clock, newest
+
+if TYPE_CHECKING:
+    from forwardpass.server.http.connection import Connection
+
+log = logging.getLogger(__name__)
+
+
+class Door:
+    """Shared by all connections. ``routes`` maps a predict URL, as bytes, to what answers it."""
+
+    def __init__(self, dataplane: DataPlane, settings: Settings) -> None:
+        self.dataplane = dataplane
+        self.settings = settings
+        self.routes: dict[bytes, Route] = {}
+        self.draining = False
+        self.now = clock()
+        self.date_header = b""
+        self._by_served: dict[ServedModel, tuple[V2Route, V1Route]] = {}
+        self.tick()
+
+    def tick(self) -> None:
+        """Called about once a second: the coarse clock, and the date of answers."""
+        self.now = clock()
+        self.date_header = f"date: {formatdate(usegmt=True)}\r\n".encode()
+
+    def sweep(self, connections: Iterable[Any]) -> None:
+        """Close the connections that take too long."""
+        self.tick()
+        for connection in list(connections):
+            sweep: Connection = connection
+            sweep.sweep(self.now)
+
+    def rebuild(self) -> None:
+        """Models have come, become ready or gone."""
+        served = [item for item in self.dataplane.all() if item.ready]
+        self._by_served = {item: self._by_served.get(item) or (V2Route(item), V1Route(item)) for item in served}
+        routes: dict[bytes, Route] = {}
+        for name in {item.name for item in served}:
+            versions = [item for item in served if item.name == name]
+            for item in versions:
+                self._add(routes, f"{name}/versions/{item.version}", item)
+            self._add(routes, name, newest(versions))
+        if len({item.name for item in served}) == 1 and len(self.dataplane.models) == 1:
+            routes[b"/invocations"] = self._by_served[newest(served)][1]
+        self.routes = routes
+
+    def find_route(self, url: bytes) -> Route | None:
+        """The route of a URL that is not written as in ``routes``: with a query, or escaped."""
+        if b"?" not in url and b"%" not in url:
+            return None
+        try:
+            return self.routes.get(unquote(url.partition(b"?")[0].decode()).encode())
+        except UnicodeDecodeError:
+            return None
+
+    def cancel(self, exchange: Exchange) -> None:
+        """Its client is gone."""
+        scheduler = exchange.route.served.scheduler
+        if scheduler is not None and not exchange.done:
+            scheduler.cancel(exchange)
+
+    def internal_error(self, exchange: Exchange, error: Exception) -> None:
+        """A fault of ours while a request was decoded: logged whole, told in one line."""
+        log.error("a request could not be decoded", exc_info=error)
+        failure = BackendFailed("the request could not be read; the server's log says why")
+        self.dataplane.refused(exchange.route.served, exchange, failure)
+        exchange.fail(failure)
+
+    def _add(self, routes: dict[bytes, Route], path: str, served: ServedModel) -> None:
+        v2, v1 = self._by_served[served]
+        routes[f"/v2/models/{path}/infer".encode()] = v2
+        routes[f"/v1/models/{path}:predict".encode()] = v1

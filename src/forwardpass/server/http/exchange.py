@@ -1,0 +1,109 @@
+"""One HTTP exchange in the fast lane: a request that knows how its answer goes back.
+
+A ``Route`` turns the body into columns and the outputs into a body; the exchange adds what HTTP
+wants around it. An answer that took no queue (an error before admission) goes the same way.
+"""
+
+from __future__ import annotations
+
+import gzip
+import zlib
+from abc import ABC, abstractmethod
+from typing import TYPE_CHECKING
+
+from forwardpass.errors import ForwardpassError, InvalidInput, TooLarge
+from forwardpass.scheduler import Request
+from forwardpass.server.http.status import STATUS, error_body, error_headers, status_line
+from forwardpass.server.served import ServedModel
+from forwardpass.types import Columns
+
+if TYPE_CHECKING:
+    from forwardpass.server.http.connection import Connection
+
+JSON = b"content-type: application/json\r\n"
+COMPRESS_FROM = 1024  # bytes of a JSON answer from which compressing it is worth the time
+_OK = status_line(200)
+_LINES = {status: status_line(status) for status in set(STATUS.values()) | {408, 431}}
+
+
+class Route(ABC):
+    """What one predict URL does: decode a body into a request, encode outputs into a body."""
+
+    served: ServedModel
+
+    @abstractmethod
+    def decode(self, exchange: Exchange) -> None:
+        """Set ``columns``, ``rows``, ``nbytes``, ``key`` and ``deadline``. Raises ``InvalidInput``."""
+
+    @abstractmethod
+    def encode(self, exchange: Exchange, outputs: Columns) -> tuple[bytes, bytes]:
+        """Header lines that describe the body, and the body."""
+
+
+class Exchange(Request):
+    """A predict request over HTTP."""
+
+    door = "http"
+    rows = 0
+    answer: bytes | None = None  # written, or waiting for its turn behind earlier exchanges
+    response_complete = False
+    wanted: dict[str, bool] | None = None  # V2: requested outputs, and whether each as raw bytes
+    all_binary = False
+
+    def __init__(self, connection: Connection, route: Route, headers: dict[bytes, bytes], keep_alive: bool) -> None:
+        self.connection = connection
+        self.route = route
+        self.headers = headers
+        self.keep_alive = keep_alive
+        self.body: bytes | bytearray = b""
+
+    def succeed(self, outputs: Columns) -> None:
+        kind, body = self.route.encode(self, outputs)
+        batch = self.batch
+        if batch is not None and self.started is not None:
+            if batch.server_timing is None and batch.times is not None:
+                times = batch.times
+                batch.server_timing = b"preprocess;dur=%.3f, forward;dur=%.3f, postprocess;dur=%.3f\r\n" % (
+                    times.preprocess * 1e3,
+                    times.forward * 1e3,
+                    times.postprocess * 1e3,
+                )
+            queue = (self.started - self.arrived) * 1e3
+            kind += b"server-timing: queue;dur=%.3f, %b" % (queue, batch.server_timing or b"\r\n")
+        self._send(_OK, kind, body)
+
+    def fail(self, error: ForwardpassError) -> None:
+        extra = b"".join(b"%b: %b\r\n" % header for header in error_headers(error))
+        self._send(_LINES[STATUS[error.outcome]], JSON + extra, error_body(error))
+
+    def _send(self, line: bytes, headers: bytes, body: bytes) -> None:
+        if (
+            len(body) >= COMPRESS_FROM
+            and headers.startswith(JSON)
+            and b"gzip" in self.headers.get(b"accept-encoding", b"")
+        ):
+            body = gzip.compress(body, 1, mtime=0)
+            headers += b"content-encoding: gzip\r\n"
+        if b"x-request-id" in self.headers:
+            headers += b"x-request-id: %b\r\n" % self.headers[b"x-request-id"]
+        self.bytes_out = len(body)
+        self.connection.reply(self, line, headers, body)
+
+
+def decompressed(body: bytes, coding: bytes, most: int) -> bytes:
+    """A body sent with ``Content-Encoding``. Raises ``InvalidInput``, or ``TooLarge`` over ``most`` bytes."""
+    codings = {b"gzip": zlib.MAX_WBITS | 16, b"deflate": zlib.MAX_WBITS}
+    if coding in (b"", b"identity"):
+        return body
+    if coding not in codings:
+        raise InvalidInput(f"content-encoding {coding.decode('latin-1')!r} is not known; use gzip, deflate or none")
+    inflate = zlib.decompressobj(codings[coding])
+    try:
+        plain = inflate.decompress(body, most + 1)
+    except zlib.error:
+        raise InvalidInput(f"the body is not valid {coding.decode()}") from None
+    if len(plain) > most:
+        raise TooLarge(f"the body unpacks to more than {most} bytes, the most this server takes")
+    if not inflate.eof:
+        raise InvalidInput(f"the {coding.decode()} body is cut off")
+    return plain
