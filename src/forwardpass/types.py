@@ -51,9 +51,7 @@ class DType(StrEnum):
     @staticmethod
     def of(array: Array) -> DType:
         """The type of an array; text and byte-string arrays of any numpy flavour are ``BYTES``."""
-        if array.dtype.kind in "OSU":
-            return DType.BYTES
-        return _BY_NUMPY_NAME[array.dtype.name]
+        return _dtype_of(array.dtype)
 
 
 _NUMPY_NAMES = {
@@ -73,6 +71,11 @@ _NUMPY_NAMES = {
     DType.BYTES: "object",
 }
 _BY_NUMPY_NAME = {name: dtype for dtype, name in _NUMPY_NAMES.items()}
+
+
+@cache
+def _dtype_of(dtype: np.dtype[Any]) -> DType:
+    return DType.BYTES if dtype.kind in "OSU" else _BY_NUMPY_NAME[dtype.name]
 
 
 @cache

@@ -1,24 +1,60 @@
-"""The program: its commands, and how an error of ours is told."""
+"""The program: its commands, and how an error of ours is told.
+
+Imports nothing heavy, so that ``--help`` is instant: each command imports what it needs when it runs.
+Help and tables are plain text; the library that draws boxes would cost more than all the rest.
+"""
 
 from __future__ import annotations
 
 import sys
+from typing import Annotated
 
 import typer
 
+from forwardpass import __version__
+from forwardpass.cli.inspect import inspect
+from forwardpass.cli.models import models
+from forwardpass.cli.predict import predict
 from forwardpass.cli.serve import serve
-from forwardpass.errors import ForwardpassError
 
-app = typer.Typer(
-    help="Run trained models on new data.", no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False
-)
-app.callback()(lambda: None)
-app.command()(serve)
+app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"forwardpass {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _program(
+    version: Annotated[
+        bool, typer.Option("--version", help="Show the version.", callback=_show_version, is_eager=True)
+    ] = False,
+) -> None:
+    """Run trained models on new data.
+
+    \b
+    Example:
+      forwardpass serve examples/models
+    """
+
+
+for command in (serve, predict, inspect, models):
+    app.command()(command)
 
 
 def main() -> None:
+    """Run the command line. An error of ours is one line on stderr and exit code 1."""
     try:
-        app()
-    except ForwardpassError as error:
-        print(f"forwardpass: {error.message}", file=sys.stderr)  # noqa: T201
+        app(prog_name="forwardpass")
+    except _our_errors() as error:
+        typer.echo(f"forwardpass: {' '.join(str(error).split())}", err=True)
         sys.exit(1)
+
+
+def _our_errors() -> type[Exception]:
+    """Imported only once something was raised, because it brings numpy with it."""
+    from forwardpass.errors import ForwardpassError
+
+    return ForwardpassError

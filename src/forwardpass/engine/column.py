@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import math
 import reprlib
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -19,6 +20,9 @@ from forwardpass.errors import InvalidInput, InvalidRows
 from forwardpass.types import Array, DType, InputSpec
 
 _EXACT = 2**53  # from here on a float64 may stand for another whole number than the one written
+_TEXTS: set[type] = {str, bytes}
+_PLAIN: set[type] = {list, tuple, float, int, bool}
+_DEEPEST = 32  # axes; numpy stops at 64, and Python at a thousand
 _REPR = reprlib.Repr()
 _REPR.maxstring = 60
 
@@ -42,8 +46,14 @@ def create_column(value: Any, spec: InputSpec, batched: bool) -> Array:
 
 def _convert(value: Any, spec: InputSpec, batched: bool) -> Array:
     dtype = spec.tensor.dtype
+    types = _types(value)
     try:
-        raw: Array = np.asarray(value, object if dtype is DType.BYTES else None)
+        if dtype.is_float and dtype is not DType.BF16 and types and types <= _PLAIN:
+            floats = _floats(value, dtype)
+            if np.isfinite(floats).all() and floats.shape != (0,):
+                return floats
+        objects = dtype is DType.BYTES or not _TEXTS.isdisjoint(types)
+        raw: Array = np.asarray(value, object if objects else None)
     except ValueError:
         raise _uneven(value, spec, batched) from None
     if batched and raw.shape == (0,):
@@ -54,20 +64,45 @@ def _convert(value: Any, spec: InputSpec, batched: bool) -> Array:
     return array if array is not None else _convert_each(np.asarray(value, object), spec, batched)
 
 
+def _floats(value: Any, dtype: DType) -> Array:
+    """Nested lists of numbers at once; what does not fit becomes infinite."""
+    with np.errstate(over="ignore"):
+        try:
+            return np.asarray(value, dtype.numpy)
+        except OverflowError:  # a whole number that no float holds
+            return np.array(np.inf, dtype.numpy)
+
+
+def _types(value: Any, depth: int = 0) -> set[type]:
+    """The types of what nested lists hold.
+
+    A text among numbers must never reach numpy: it would make every element as wide as that text.
+    """
+    if not isinstance(value, list | tuple):
+        return set()
+    if depth == _DEEPEST:
+        return _TEXTS
+    found = set(map(type, value))
+    if not found.isdisjoint((list, tuple)):
+        for item in value:
+            found |= _types(item, depth + 1)
+    return found
+
+
 def _all_texts(raw: Array) -> bool:
-    return {type(value) for value in raw.flat} <= {str, bytes}
+    return set(map(type, raw.reshape(-1))) <= _TEXTS
 
 
 def _numbers(raw: Array, dtype: DType) -> Array | None:
     """All numbers at once; ``None`` where one may not fit, so that each is looked at by itself."""
-    if raw.dtype.name == "bfloat16":
+    if raw.dtype.kind == "V" and raw.dtype.name == "bfloat16":
         raw = raw.astype(np.float32)
     if raw.dtype.kind not in "biuf":
         return None
     if dtype.is_float:
         with np.errstate(over="ignore"):
             array = raw.astype(dtype.numpy, copy=False)
-        return array if np.array_equal(np.isinf(array), np.isinf(raw)) else None
+        return array if np.isfinite(array).all() or np.array_equal(np.isinf(array), np.isinf(raw)) else None
     if raw.dtype.kind == "f" and not ((np.abs(raw) < _EXACT) & (raw == np.trunc(raw))).all():
         return None
     least, most = _limits(dtype)
@@ -80,21 +115,33 @@ def _convert_each(raw: Array, spec: InputSpec, batched: bool) -> Array:
     """Each value by itself, collecting the rows that are wrong; ``raw`` is an array of objects."""
     dtype = spec.tensor.dtype
     convert: Callable[[Any, InputSpec], Any] = _text if dtype is DType.BYTES else _number
-    if any(isinstance(value, list | tuple | np.ndarray) for value in raw.flat):
+    if _holds_lists(raw):
         raise _uneven(raw if raw.ndim else raw.item(), spec, batched)
-    values: list[Any] = []
+    values: list[Any] = [0] * raw.size
     wrong: dict[int, str] = {}
-    per_row = max(1, raw.size // len(raw)) if raw.ndim else 1
-    for index, value in enumerate(raw.flat):
+    for index, value in enumerate(raw.reshape(-1)):
         try:
-            values.append(convert(value, spec))
+            values[index] = convert(value, spec)
         except ValueError as reason:
-            wrong.setdefault(index // per_row, f"input {spec.name!r}: {reason}")
-    if wrong:
-        raise InvalidRows(wrong) if batched else InvalidInput(wrong[min(wrong)])
+            wrong[index] = str(reason)
     array = np.empty(raw.size, dtype.numpy)
-    array[:] = values
+    with np.errstate(over="ignore"):
+        array[:] = values
+    if dtype.is_float:
+        large = np.isinf(array) & ~np.isinf(np.array(values, np.float64))
+        wrong.update({index: f"{values[index]} does not fit {dtype}" for index in np.flatnonzero(large).tolist()})
+    if wrong:
+        raise _wrong_values(wrong, spec, raw.shape, batched)
     return array.reshape(raw.shape)
+
+
+def _wrong_values(wrong: dict[int, str], spec: InputSpec, shape: tuple[int, ...], batched: bool) -> InvalidInput:
+    """The first wrong value of each row, by its place among all values."""
+    per_row = math.prod(shape[1:])
+    rows: dict[int, str] = {}
+    for index in sorted(wrong):
+        rows.setdefault(index // per_row, f"input {spec.name!r}: {wrong[index]}")
+    return InvalidRows(rows) if batched else InvalidInput(rows[min(rows)])
 
 
 def _text(value: Any, spec: InputSpec) -> str | bytes:
@@ -132,13 +179,9 @@ def _whole_number(number: int | float, dtype: DType) -> int:
 
 def _float(number: int | float, dtype: DType) -> float:
     try:
-        value = float(number)
+        return float(number)
     except OverflowError:
         raise ValueError(f"{short(number)} does not fit {dtype}") from None
-    with np.errstate(over="ignore"):
-        if np.isinf(np.asarray(value, dtype.numpy)) and not np.isinf(value):
-            raise ValueError(f"{value} does not fit {dtype}")
-    return value
 
 
 def _limits(dtype: DType) -> tuple[int, int]:
@@ -214,7 +257,11 @@ def _shape(row: Any) -> tuple[int, ...] | None:
         items = np.asarray(row, object)
     except ValueError:
         return None
-    return None if any(isinstance(item, list | tuple | np.ndarray) for item in items.flat) else items.shape
+    return None if _holds_lists(items) else items.shape
+
+
+def _holds_lists(items: Array) -> bool:
+    return any(isinstance(item, list | tuple | np.ndarray) for item in items.reshape(-1))
 
 
 def _shape_in_words(row: Any, shape: tuple[int, ...] | None) -> str:

@@ -37,7 +37,7 @@ class Engine:
         self._outputs = _output_names(config, backend, self._postprocess)
         self.signature: Signature = create_signature(config, backend, self._postprocess.columns, self._outputs)
         self.info: ModelInfo = describe(files, backend, self._preprocess, self._postprocess)
-        self._plain = not (self._check or self._preprocess or self._postprocess)
+        self._plain = not (self._check or self._preprocess or self._postprocess or config.outputs)
 
     @classmethod
     def open(cls, files: ModelFiles, threads: int | None = None) -> Engine:
@@ -60,6 +60,7 @@ class Engine:
         columns = {**columns, **self._backend.run(prepared)}
         post = perf_counter()
         columns = self._postprocess.run(columns)
+        self._check_rows(columns, len(next(iter(prepared.values()))))
         answer = {name: columns[name] for name in self._outputs}
         return answer, StageTimes(forward - started, post - forward, perf_counter() - post)
 
@@ -77,7 +78,7 @@ class Engine:
         if isinstance(rows, Mapping):
             return self.run(rows_of.columns_from_mapping(rows, self.signature))[0]
         answer, _ = self.run(rows_of.columns_from_instances(rows, self.signature))
-        return rows_of.instances_from_columns(answer)
+        return rows_of.instances_from_columns(answer, self.signature.batched)
 
     def close(self) -> None:
         """Free the artifact. The engine cannot be used afterwards."""
@@ -86,7 +87,20 @@ class Engine:
     def _run_plain(self, columns: Columns) -> tuple[Columns, StageTimes]:
         started = perf_counter()
         answer = self._backend.run(columns)
+        self._check_rows(answer, len(next(iter(columns.values()))))
         return answer, StageTimes(0.0, perf_counter() - started, 0.0)
+
+    def _check_rows(self, columns: Columns, rows: int) -> None:
+        """Rows must come out as they went in, or answers would reach the wrong caller."""
+        if not self.signature.batched:
+            return
+        for spec in self._backend.outputs:
+            array = columns[spec.name]
+            if array.ndim == 0 or len(array) != rows:
+                raise BackendFailed(
+                    f"output {spec.name!r} has shape {list(array.shape)} for {rows} rows: the artifact's first axis "
+                    "is not rows; set `batching: false` in model.yaml"
+                )
 
 
 def load(path: str | Path, threads: int | None = None) -> Engine:

@@ -66,7 +66,7 @@ def run_batch(
     indices = list(range(len(rows)))
     while indices:
         try:
-            outputs, times = _attempt(engine, columns, sum(rows[i] for i in indices), len(indices) == 1)
+            outputs, times = _attempt(engine, columns)
             return outputs, failures, _sum(spent, times)
         except InvalidRows as error:
             bad = _by_request(error, [rows[i] for i in indices])
@@ -80,22 +80,14 @@ def run_batch(
     return {}, failures, spent
 
 
-def _attempt(engine: Engine, columns: Columns, rows: int, alone: bool) -> tuple[Columns, StageTimes]:
+def _attempt(engine: Engine, columns: Columns) -> tuple[Columns, StageTimes]:
     try:
-        outputs, times = engine.run(columns)
+        return engine.run(columns)
     except ForwardpassError:
         raise
-    except Exception as error:  # the batch loop: a step may raise anything, and every request gets an answer
+    except Exception as error:  # the batch loop: whatever a library raises, every request gets an answer
         log.exception("a batch of %s failed", engine.name)
-        raise BackendFailed(f"a step failed: {type(error).__name__}: {error}") from error
-    if not alone:
-        for name, array in outputs.items():
-            if array.ndim == 0 or len(array) != rows:
-                raise BackendFailed(
-                    f"output {name!r} has shape {list(array.shape)} for {rows} rows; "
-                    "a model whose first axis is not rows needs `batching: false`"
-                )
-    return outputs, times
+        raise BackendFailed(f"the model failed: {type(error).__name__}: {error}") from error
 
 
 def _one_by_one(
@@ -111,8 +103,6 @@ def _one_by_one(
         spent = _sum(spent, times)
         if failed:
             failures[index] = failed[0]
-        elif any(array.ndim == 0 or len(array) != rows[index] for array in outputs.values()):
-            failures[index] = BackendFailed("the outputs' first axis is not rows: set `batching: false` in model.yaml")
         else:
             answers.append(outputs)
         start = stop
@@ -125,7 +115,7 @@ def _by_request(error: InvalidRows, rows: list[int]) -> dict[int, ForwardpassErr
     ends = list(accumulate(rows))
     parts: dict[int, dict[int, str]] = {}
     for row, text in error.rows.items():
-        index = int(np.searchsorted(ends, row, side="right"))
+        index = min(int(np.searchsorted(ends, row, side="right")), len(rows) - 1)
         parts.setdefault(index, {})[row - (ends[index] - rows[index])] = text
     return {i: InvalidInput(bad[0]) if rows[i] == 1 else InvalidRows(bad) for i, bad in parts.items()}
 

@@ -69,17 +69,22 @@ class ModelStats:
             self.batch_rows.observe(first.batch_rows)
             self.batches[first.batch_rows] += 1
         self.last_at = first.at
+        doors: dict[str, int] = {}
+        total, queue = self.total, self.queue
         for record in records:
-            self.outcomes[record.door, record.outcome] += 1
             self.bytes_in += record.bytes_in
             self.bytes_out += record.bytes_out
-            if record.outcome is Outcome.OK:
-                self.total.observe(record.total)
-                self.queue.observe(record.queue)
-                self.rows += record.rows
-                self.compute += record.compute
-            else:
+            if record.outcome is not Outcome.OK:
+                self.outcomes[record.door, record.outcome] += 1
                 self.failed_seconds += record.total
+                continue
+            doors[record.door] = doors.get(record.door, 0) + 1
+            total.observe(record.total)
+            queue.observe(record.queue)
+            self.rows += record.rows
+            self.compute += record.compute
+        for door, count in doors.items():
+            self.outcomes[door, Outcome.OK] += count
 
     def count(self, *, ok: bool) -> int:
         """Requests that succeeded, or that did not."""

@@ -232,11 +232,12 @@ class NormaliseImage(ColumnStep):
         require(bool(np.all(np.asarray(self.std) != 0)), self, f"std {self.std} has a zero; give what to divide by")
 
     def result(self, spec: TensorSpec) -> TensorSpec:
-        channels = _images(self, spec).shape[3] if len(spec.shape) == 4 else 1
+        shape = _images(self, spec).shape
+        channels = shape[3] if len(shape) == 4 else 1
         for name, value in (("mean", self.mean), ("std", self.std)):
             fits = not isinstance(value, tuple) or channels is None or len(value) == channels
             require(fits, self, f"{name} is {value}, but column {spec.name!r} has {channels} channels")
-        return replace(spec, dtype=DType.FP32, shape=_laid_out(spec.shape, self.layout))
+        return replace(spec, dtype=DType.FP32, shape=_laid_out(shape, self.layout))
 
     def prepare(self, folder: Path) -> Callable[[Array], Array]:
         std = np.asarray(self.std, dtype=np.float64)

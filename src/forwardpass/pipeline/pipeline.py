@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from forwardpass.errors import BackendFailed, InvalidModel, nearest
+from forwardpass.errors import BackendFailed, ForwardpassError, InvalidModel, nearest
 from forwardpass.pipeline.base import Apply, Step
 from forwardpass.pipeline.registry import create_step
 from forwardpass.pipeline.user import load_user_steps
 from forwardpass.types import Columns, TensorSpec
+
+log = logging.getLogger(__name__)
 
 
 class Pipeline:
@@ -35,7 +38,7 @@ class Pipeline:
     def run(self, columns: Columns) -> Columns:
         """All columns, with those that the steps wrote. Raises what a step raises, named as it is."""
         for name, apply in self._opened:
-            columns = {**columns, **_checked(name, apply(columns), columns)}
+            columns = {**columns, **_checked(name, _applied(name, apply, columns), columns)}
         return columns
 
     def __bool__(self) -> bool:
@@ -47,6 +50,16 @@ def create_pipeline(entries: Iterable[Any], given: Iterable[TensorSpec], folder:
     own = load_user_steps(folder)
     steps = [create_step(entry, own, f"{where} {number}") for number, entry in enumerate(entries, 1)]
     return Pipeline(steps, given, folder, where)
+
+
+def _applied(name: str, apply: Apply, columns: Columns) -> Any:
+    try:
+        return apply(columns)
+    except ForwardpassError:
+        raise
+    except Exception as error:  # a user's step may raise anything
+        log.exception("step %r failed", name)
+        raise BackendFailed(f"step {name!r} failed: {type(error).__name__}: {error}") from error
 
 
 def _checked(name: str, written: Any, before: Columns) -> Columns:

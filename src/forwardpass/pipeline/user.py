@@ -52,7 +52,8 @@ def load_user_steps(folder: Path) -> dict[str, type[Step]]:
     if not file.is_file():
         return {}
     spec = importlib.util.spec_from_file_location(f"forwardpass_steps_{folder.name}", file)
-    assert spec is not None and spec.loader is not None  # a .py file always has a loader
+    assert spec is not None  # a .py file always has a loader
+    assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     try:
         spec.loader.exec_module(module)
@@ -74,7 +75,7 @@ def _step_class(name: str, function: Callable[..., Columns]) -> type[Step]:
     names = [item[0] for item in fields]
     declared: list[tuple[str, str | None]] = list(writes.items())
 
-    def open_(self: Any, folder: Path) -> Apply:
+    def open_(self: Any, folder: Path) -> Apply:  # noqa: ARG001
         return functools.partial(function, **{item: getattr(self, item) for item in names})
 
     namespace = {

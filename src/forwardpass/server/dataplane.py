@@ -10,7 +10,7 @@ from forwardpass.errors import ForwardpassError, NotFound, NotReady, nearest
 from forwardpass.scheduler import Request
 from forwardpass.scheduler.parts import submit_in_parts
 from forwardpass.server.records import Recorder
-from forwardpass.server.served import ServedModel, newest
+from forwardpass.server.served import ServedModel, State, newest
 
 
 class DataPlane:
@@ -35,7 +35,9 @@ class DataPlane:
     def infer(self, served: ServedModel, request: Request) -> None:
         """Queue a request; it is answered later. Raises what refuses it, and records that."""
         try:
-            scheduler = served.require_ready()
+            scheduler = served.scheduler
+            if scheduler is None or served.state is not State.READY:
+                scheduler = served.require_ready()
             if request.rows > scheduler.limits.max_batch_size and scheduler.batched:
                 submit_in_parts(scheduler, request)
             else:

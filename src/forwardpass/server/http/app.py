@@ -22,6 +22,7 @@ from forwardpass.monitoring import Metrics
 from forwardpass.server.control import Control
 from forwardpass.server.dataplane import DataPlane
 from forwardpass.server.http import metadata, openapi, page
+from forwardpass.server.http.samples import read_sample, read_samples
 from forwardpass.server.http.status import STATUS, error_body, error_headers
 from forwardpass.server.served import ServedModel
 
@@ -55,6 +56,8 @@ class App:
             Route("/", self.page),
             Route("/page/{file}", self.page_file),
             Route("/models", self.models),
+            Route("/models/{name}/sample", self.sample),
+            Route("/models/{name}/versions/{version}/sample", self.sample),
             Route("/openapi.json", self.openapi),
             Route("/metrics", self.expose),
             Route("/livez", self.live),
@@ -171,7 +174,12 @@ class App:
         return json({"models": [metadata.for_people(served) for served in self.dataplane.all()]})
 
     async def openapi(self, request: Request) -> Response:
-        return json(openapi.document(self.dataplane.all(), str(request.base_url).rstrip("/")))
+        served = self.dataplane.all()
+        return json(openapi.document(served, str(request.base_url).rstrip("/"), read_samples(served)))
+
+    async def sample(self, request: Request) -> Response:
+        sample = read_sample(self._served(request))
+        return Response(sample.content, 200, {"x-content-type-options": "nosniff"}, sample.content_type)
 
     def _served(self, request: Request) -> ServedModel:
         return self.dataplane.model(request.path_params["name"], request.path_params.get("version"))

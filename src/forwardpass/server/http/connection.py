@@ -20,15 +20,15 @@ import httptools
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from forwardpass.errors import ForwardpassError, InvalidInput, TooLarge
-from forwardpass.server.http.exchange import Exchange, Route, decompressed
+from forwardpass.server.http.exchange import Exchange, Head, Route, decompressed
 from forwardpass.server.http.status import error_body, status_line
 from forwardpass.server.served import clock
 
 if TYPE_CHECKING:
     from forwardpass.server.http.door import Door
 
-JOIN_BELOW = 64 * 1024  # bytes of a body up to which one joined write beats two
 LINGER = 2.0  # seconds a refused upload is read and thrown away, so that the refusal can be read
+_NOT_KEPT = frozenset((b"expect", b"transfer-encoding", b"upgrade", b"x-request-id", b"traceparent"))
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 
@@ -45,12 +45,14 @@ class Connection(HttpToolsProtocol):
         self.unread_since: float | None = None  # the client does not read
         self.discarding = False  # refused: what still arrives is thrown away
         self.closing = False  # no more requests after those under way
-        self._header_bytes = 0
+        self._unknown_head = b""  # the bytes of the head that the parser sees, where it began a chunk
+        self._head_bytes = 0  # of chunks that brought no complete head yet
+        self._body_begun = False
         self._body_bytes = 0
 
     # Bytes in
 
-    def connection_made(self, transport: asyncio.Transport) -> None:
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
         if len(self.connections) > self.door.settings.max_connections:
             self._refuse(503, f"more than {self.door.settings.max_connections} connections; try again later")
@@ -59,6 +61,11 @@ class Connection(HttpToolsProtocol):
         if self.discarding:
             return
         self._unset_keepalive_if_required()
+        if not self.receiving:
+            data = self._known(data)
+            if not data:
+                return
+            self._unknown_head = data[: data.find(b"\r\n\r\n") + 4]
         try:
             self.parser.feed_data(data)
         except httptools.HttpParserUpgrade:
@@ -66,11 +73,35 @@ class Connection(HttpToolsProtocol):
         except httptools.HttpParserError as error:
             if not self.discarding:
                 self._refuse(400, f"not a valid HTTP request: {error}")
+        if self.receiving and not self._body_begun:
+            self._head_bytes += len(data)
+            self._check_head(self._head_bytes)
+
+    def _known(self, data: bytes) -> bytes:
+        """Take requests that are here whole and whose heads were parsed before; return the rest.
+
+        Clients send the same head again and again. The same bytes mean the same, so the parser
+        need not see them twice; it stands between two messages as before.
+        """
+        heads = self.door.heads
+        while data and not self._slow():
+            end = data.find(b"\r\n\r\n") + 4
+            head = heads.get(data[:end])
+            if head is None or head.length is None or end + head.length > len(data):
+                break
+            stop = end + head.length
+            self._start(Exchange(self, head, data[end:stop]))
+            data = data[stop:]
+        return data
+
+    def _slow(self) -> bool:
+        """Whether an ASGI answer is under way, behind which requests must queue."""
+        return self.cycle is not None and not self.cycle.response_complete
 
     def eof_received(self) -> bool:  # type: ignore[override]
         """The client sends no more: what waits is cancelled, what runs is still answered."""
         self.closing = True
-        for exchange in self.exchanges:
+        for exchange in tuple(self.exchanges):  # a cancelled one leaves the queue
             if exchange.waiting:
                 self.door.cancel(exchange)
         return bool(self.exchanges) and not self.discarding
@@ -81,7 +112,7 @@ class Connection(HttpToolsProtocol):
         for exchange in exchanges:
             self.door.cancel(exchange)
         if isinstance(self.cycle, Exchange):
-            self.cycle = None  # type: ignore[assignment]
+            self.cycle = None
         super().connection_lost(exc)
 
     # Parser callbacks
@@ -92,19 +123,18 @@ class Connection(HttpToolsProtocol):
         self.expect_100_continue = False
         self.receiving = True
         self.since = self.door.now
-        self._header_bytes = self._body_bytes = 0
+        self._head_bytes = self._body_bytes = 0
+        self._body_begun = False
 
     def on_url(self, url: bytes) -> None:
         self.url += url
-        self._header_bytes += len(url)
 
     def on_header(self, name: bytes, value: bytes) -> None:
         self.headers.append((name, value))
-        self._header_bytes += len(name) + len(value)
-        if self._header_bytes > self.door.settings.max_header_bytes:
-            self._refuse(431, f"the headers are longer than {self.door.settings.max_header_bytes} bytes")
 
     def on_headers_complete(self) -> None:
+        self._body_begun = True
+        self._check_head(len(self.url) + sum(len(name) + len(value) for name, value in self.headers))
         if self.discarding:
             return
         route = self.door.routes.get(self.url) or self.door.find_route(self.url)
@@ -137,7 +167,7 @@ class Connection(HttpToolsProtocol):
         exchange, self.incoming = self.incoming, None
         if exchange is None:
             super().on_message_complete()
-        elif self.cycle is not None and not self.cycle.response_complete:
+        elif self._slow():
             self.flow.pause_reading()  # an ASGI answer is under way before it
             self.pipeline.appendleft((exchange, None))  # type: ignore[arg-type]
         else:
@@ -146,12 +176,25 @@ class Connection(HttpToolsProtocol):
     # The fast lane
 
     def _begin_exchange(self, route: Route) -> None:
-        headers = {name.lower(): value for name, value in self.headers}
-        self.incoming = Exchange(self, route, headers, self.parser.should_keep_alive() and not self.closing)
-        if self._too_long(headers):
+        head = self._head(route)
+        self.incoming = Exchange(self, head)
+        if head.length is not None and head.length > self.door.settings.max_body_bytes:
             self._refuse_body()
-        elif b"expect" in headers and headers[b"expect"].lower() == b"100-continue" and not self.exchanges:
+        elif head.headers.get(b"expect", b"").lower() == b"100-continue" and not self.exchanges:
             self.transport.write(_CONTINUE)
+
+    def _head(self, route: Route) -> Head:
+        """The head just parsed; kept for the next time where it can stand for itself."""
+        headers = {name.lower(): value for name, value in self.headers}
+        keep_alive = self.parser.should_keep_alive()
+        length = headers.get(b"content-length")
+        number = int(length) if length is not None and length.isdigit() else None
+        echo = headers.get(b"x-request-id")
+        head = Head(route, headers, keep_alive, number, b"" if echo is None else b"x-request-id: %b\r\n" % echo)
+        raw, self._unknown_head = self._unknown_head, b""
+        if number is not None and keep_alive and raw.startswith(b"POST ") and headers.keys().isdisjoint(_NOT_KEPT):
+            self.door.learn(raw, head)
+        return head
 
     def _start(self, exchange: Exchange) -> None:
         """Decode and queue a request that has arrived whole; an error is answered in its turn."""
@@ -160,7 +203,7 @@ class Connection(HttpToolsProtocol):
         exchange.bytes_in = len(exchange.body)
         served = exchange.route.served
         try:
-            coding = exchange.headers.get(b"content-encoding")
+            coding = exchange.head.headers.get(b"content-encoding")
             if coding is not None:
                 exchange.body = decompressed(bytes(exchange.body), coding.lower(), self.door.settings.max_body_bytes)
             exchange.route.decode(exchange)
@@ -181,22 +224,23 @@ class Connection(HttpToolsProtocol):
         """Write an answer, or keep it until those before it are written."""
         if self.discarding:
             return
+        echo = exchange.head.echo
         if not exchange.keep_alive or self.closing or self.door.draining:
             exchange.keep_alive = False
-            headers += b"connection: close\r\n"
-        head = b"%b%b%bcontent-length: %d\r\n\r\n" % (line, self.door.date_header, headers, len(body))
-        answer = head + body if len(body) < JOIN_BELOW else b"".join((head, body))
+            echo += b"connection: close\r\n"
+        parts = (line, self.door.date_header, headers, echo, len(body), body)
+        answer = b"%b%b%b%bcontent-length: %d\r\n\r\n%b" % parts
         exchanges = self.exchanges
-        if exchanges and exchanges[0] is exchange:
-            exchanges.popleft()
-            self._write(exchange, answer)
-            while exchanges and exchanges[0].answer is not None:
-                later = exchanges.popleft()
-                self._write(later, later.answer or b"")
-            if not exchanges and self.pipeline:
-                self._advance()
-        else:
+        if exchanges and exchanges[0] is not exchange:
             exchange.answer = answer
+            return
+        exchanges.popleft()
+        self._write(exchange, answer)
+        while exchanges and exchanges[0].answer is not None:
+            later = exchanges.popleft()
+            self._write(later, later.answer or b"")
+        if self.pipeline and not exchanges:
+            self._advance()
 
     def _write(self, exchange: Exchange, answer: bytes) -> None:
         self.transport.write(answer)
@@ -246,6 +290,10 @@ class Connection(HttpToolsProtocol):
 
     # Limits
 
+    def _check_head(self, size: int) -> None:
+        if size > self.door.settings.max_header_bytes and not self.discarding:
+            self._refuse(431, f"the headers are longer than {self.door.settings.max_header_bytes} bytes")
+
     def _too_long(self, headers: dict[bytes, bytes]) -> bool:
         length = headers.get(b"content-length", b"0")
         return length.isdigit() and int(length) > self.door.settings.max_body_bytes
@@ -269,7 +317,7 @@ class Connection(HttpToolsProtocol):
             head = b"%b%bcontent-type: application/json\r\nconnection: close\r\ncontent-length: %d\r\n\r\n"
             self.transport.write(head % (status_line(status), self.door.date_header, len(body)) + body)
             self.transport.write_eof()
-        for exchange in self.exchanges:
+        for exchange in tuple(self.exchanges):
             self.door.cancel(exchange)
         if busy:
             self.transport.close()

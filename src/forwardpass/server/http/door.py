@@ -11,13 +11,16 @@ from urllib.parse import unquote
 from forwardpass.config import Settings
 from forwardpass.errors import BackendFailed
 from forwardpass.server.dataplane import DataPlane
-from forwardpass.server.http.exchange import Exchange, Route
+from forwardpass.server.http.exchange import Exchange, Head, Route
 from forwardpass.server.http.v1 import V1Route
 from forwardpass.server.http.v2 import V2Route
 from forwardpass.server.served import ServedModel, clock, newest
 
 if TYPE_CHECKING:
     from forwardpass.server.http.connection import Connection
+
+MAX_HEADS = 2048  # heads remembered, of at most MAX_HEAD bytes each
+MAX_HEAD = 2048
 
 log = logging.getLogger(__name__)
 
@@ -29,6 +32,7 @@ class Door:
         self.dataplane = dataplane
         self.settings = settings
         self.routes: dict[bytes, Route] = {}
+        self.heads: dict[bytes, Head] = {}  # the bytes of a request's line and headers -> what they mean
         self.draining = False
         self.now = clock()
         self.date_header = b""
@@ -60,6 +64,15 @@ class Door:
         if len({item.name for item in served}) == 1 and len(self.dataplane.models) == 1:
             routes[b"/invocations"] = self._by_served[newest(served)][1]
         self.routes = routes
+        self.heads.clear()
+
+    def learn(self, raw: bytes, head: Head) -> None:
+        """Remember a head, so that the same bytes need not be parsed again."""
+        if len(raw) > MAX_HEAD:
+            return
+        if len(self.heads) >= MAX_HEADS:
+            self.heads.clear()
+        self.heads[raw] = head
 
     def find_route(self, url: bytes) -> Route | None:
         """The route of a URL that is not written as in ``routes``: with a query, or escaped."""

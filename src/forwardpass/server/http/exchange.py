@@ -9,13 +9,14 @@ from __future__ import annotations
 import gzip
 import zlib
 from abc import ABC, abstractmethod
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from forwardpass.errors import ForwardpassError, InvalidInput, TooLarge
-from forwardpass.scheduler import Request
+from forwardpass.scheduler import Batch, Request
 from forwardpass.server.http.status import STATUS, error_body, error_headers, status_line
 from forwardpass.server.served import ServedModel
-from forwardpass.types import Columns
+from forwardpass.types import Columns, StageTimes
 
 if TYPE_CHECKING:
     from forwardpass.server.http.connection import Connection
@@ -40,36 +41,43 @@ class Route(ABC):
         """Header lines that describe the body, and the body."""
 
 
+@dataclass(frozen=True, slots=True)
+class Head:
+    """A request's line and headers, understood: what they ask for, and how the answer goes back.
+
+    ``length`` is the body's where the headers give it. ``echo`` are header lines of every answer.
+    """
+
+    route: Route
+    headers: dict[bytes, bytes]
+    keep_alive: bool
+    length: int | None
+    echo: bytes
+
+
 class Exchange(Request):
     """A predict request over HTTP."""
 
     door = "http"
     rows = 0
-    answer: bytes | None = None  # written, or waiting for its turn behind earlier exchanges
+    answer: bytes | None = None  # kept while earlier exchanges of the connection are not written
     response_complete = False
-    wanted: dict[str, bool] | None = None  # V2: requested outputs, and whether each as raw bytes
+    binary: dict[str, bool] | None = None  # V2: the outputs asked for, and whether each as raw bytes
     all_binary = False
 
-    def __init__(self, connection: Connection, route: Route, headers: dict[bytes, bytes], keep_alive: bool) -> None:
+    def __init__(self, connection: Connection, head: Head, body: bytes | bytearray = b"") -> None:
         self.connection = connection
-        self.route = route
-        self.headers = headers
-        self.keep_alive = keep_alive
-        self.body: bytes | bytearray = b""
+        self.route = head.route
+        self.head = head
+        self.body = body
+        self.keep_alive = head.keep_alive
 
     def succeed(self, outputs: Columns) -> None:
         kind, body = self.route.encode(self, outputs)
-        batch = self.batch
-        if batch is not None and self.started is not None:
-            if batch.server_timing is None and batch.times is not None:
-                times = batch.times
-                batch.server_timing = b"preprocess;dur=%.3f, forward;dur=%.3f, postprocess;dur=%.3f\r\n" % (
-                    times.preprocess * 1e3,
-                    times.forward * 1e3,
-                    times.postprocess * 1e3,
-                )
-            queue = (self.started - self.arrived) * 1e3
-            kind += b"server-timing: queue;dur=%.3f, %b" % (queue, batch.server_timing or b"\r\n")
+        batch, started = self.batch, self.started
+        if batch is not None and started is not None:
+            shared = batch.server_timing or _server_timing(batch)
+            kind = b"%bserver-timing: queue;dur=%.3f%b" % (kind, (started - self.arrived) * 1e3, shared)
         self._send(_OK, kind, body)
 
     def fail(self, error: ForwardpassError) -> None:
@@ -77,17 +85,22 @@ class Exchange(Request):
         self._send(_LINES[STATUS[error.outcome]], JSON + extra, error_body(error))
 
     def _send(self, line: bytes, headers: bytes, body: bytes) -> None:
-        if (
-            len(body) >= COMPRESS_FROM
-            and headers.startswith(JSON)
-            and b"gzip" in self.headers.get(b"accept-encoding", b"")
-        ):
+        if len(body) >= COMPRESS_FROM and headers.startswith(JSON) and self._takes_gzip():
             body = gzip.compress(body, 1, mtime=0)
             headers += b"content-encoding: gzip\r\n"
-        if b"x-request-id" in self.headers:
-            headers += b"x-request-id: %b\r\n" % self.headers[b"x-request-id"]
         self.bytes_out = len(body)
         self.connection.reply(self, line, headers, body)
+
+    def _takes_gzip(self) -> bool:
+        return b"gzip" in self.head.headers.get(b"accept-encoding", b"")
+
+
+def _server_timing(batch: Batch) -> bytes:
+    """The stages that all answers of a batch share, in milliseconds; kept with the batch."""
+    times = batch.times or StageTimes(0.0, 0.0, 0.0)
+    stages = (times.preprocess * 1e3, times.forward * 1e3, times.postprocess * 1e3)
+    batch.server_timing = b", preprocess;dur=%.3f, forward;dur=%.3f, postprocess;dur=%.3f\r\n" % stages
+    return batch.server_timing
 
 
 def decompressed(body: bytes, coding: bytes, most: int) -> bytes:

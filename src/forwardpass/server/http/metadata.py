@@ -32,6 +32,7 @@ def of_config(served: ServedModel) -> Json:
     signature, limits = served.signature, served.limits
     most = limits.max_batch_size if signature.batched else 0
     skip = 1 if signature.batched else 0
+    batching = {"dynamic_batching": {"max_queue_delay_microseconds": round(limits.max_delay * 1e6)}} if most else {}
     return {
         "name": served.name,
         "platform": f"forwardpass_{served.info.backend}",
@@ -40,7 +41,7 @@ def of_config(served: ServedModel) -> Json:
         "input": [_config_tensor(spec.tensor, skip) for spec in signature.inputs],
         "output": [_config_tensor(spec, skip) for spec in signature.outputs],
         "instance_group": [{"count": served.replicas.count if served.replicas else 0, "kind": "KIND_CPU"}],
-        "dynamic_batching": {"max_queue_delay_microseconds": round(limits.max_delay * 1e6)} if most else None,
+        **batching,
         "parameters": {
             "max_queue_size": {"string_value": str(limits.max_queue_size)},
             "max_queue_bytes": {"string_value": str(limits.max_queue_bytes)},
@@ -105,6 +106,7 @@ def for_people(served: ServedModel) -> Json:
         "preprocess": served.info.preprocess,
         "postprocess": served.info.postprocess,
         "tags": served.info.tags,
+        "batched": served.signature.batched,
         "inputs": [_input(spec) for spec in served.signature.inputs],
         "outputs": [_tensor(spec) for spec in served.signature.outputs],
         "has_sample": served.info.sample is not None,

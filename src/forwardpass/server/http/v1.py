@@ -6,6 +6,7 @@ A raw body is an image (``image/*``), a text (``text/plain``) or a table with a 
 
 from __future__ import annotations
 
+import base64
 import csv
 import io
 from typing import Any
@@ -13,10 +14,10 @@ from typing import Any
 import numpy as np
 import orjson
 
+from forwardpass.engine.column import short
 from forwardpass.engine.rows import columns_from_instances, columns_from_texts, instances_from_columns
 from forwardpass.errors import InvalidInput
 from forwardpass.server.http.exchange import JSON, Exchange, Route
-from forwardpass.server.http.tensors import shorten
 from forwardpass.server.served import ServedModel
 from forwardpass.types import Array, Columns, InputType
 
@@ -44,14 +45,14 @@ class V1Route(Route):
     def encode(self, exchange: Exchange, outputs: Columns) -> tuple[bytes, bytes]:
         if len(outputs) == 1:
             (array,) = outputs.values()
-            if array.dtype.kind not in "OSU" and array.dtype.name != "bfloat16":
+            if array.dtype.kind in "fiub":
                 numbers = orjson.dumps(np.ascontiguousarray(array), option=orjson.OPT_SERIALIZE_NUMPY)
                 return JSON, b'{"predictions":%b}' % (numbers if self._batched else b"[" + numbers + b"]")
-        rows = instances_from_columns(outputs) if self._batched else [_whole(outputs)]
-        return JSON, orjson.dumps({"predictions": rows})
+        rows = instances_from_columns(outputs, self._batched)
+        return JSON, orjson.dumps({"predictions": rows}, default=_base64)
 
     def _columns(self, exchange: Exchange) -> Columns:
-        kind = exchange.headers.get(b"content-type", b"").split(b";")[0].strip().lower()
+        kind = exchange.head.headers.get(b"content-type", b"").split(b";")[0].strip().lower()
         body = bytes(exchange.body)
         if kind.startswith(b"image/"):
             return self._raw(self._image, InputType.IMAGE, body)
@@ -82,18 +83,19 @@ class V1Route(Route):
         try:
             said = orjson.loads(body)
         except orjson.JSONDecodeError as error:
-            kind = exchange.headers.get(b"content-type", b"").decode("latin-1") or "no content-type"
+            kind = exchange.head.headers.get(b"content-type", b"").decode("latin-1") or "no content-type"
             raise InvalidInput(f"the body is not valid JSON: {error} (sent as {kind})") from None
         instances = said.get("instances") if isinstance(said, dict) else None
         if not isinstance(instances, list):
-            raise InvalidInput(f'expected {{"instances": [one entry per row]}}, got {shorten(said)}')
+            raise InvalidInput(f'expected {{"instances": [one entry per row]}}, got {short(said)}')
         return instances
 
 
-def _whole(outputs: Columns) -> Any:
-    """The outputs of a model without rows, as they are."""
-    values = {name: array.tolist() for name, array in outputs.items()}
-    return next(iter(values.values())) if len(values) == 1 else values
+def _base64(value: Any) -> Any:
+    """Bytes in JSON, as V1 writes them."""
+    if isinstance(value, bytes):
+        return {"b64": base64.b64encode(value).decode()}
+    raise TypeError(f"{type(value).__name__} cannot be written as JSON")
 
 
 def _one(value: bytes | str) -> Array:

@@ -8,25 +8,28 @@ at again by the general one, whose messages say what is wrong.
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from typing import Any
 
 import msgspec
 import numpy as np
 import orjson
 
-from forwardpass.errors import ForwardpassError, InvalidInput, nearest
+from forwardpass.engine.column import short
+from forwardpass.errors import InvalidInput, nearest
 from forwardpass.server.http.exchange import JSON, Exchange, Route
 from forwardpass.server.http.tensors import (
     array_from_bytes,
     array_from_json,
     bytes_from_array,
     json_from_array,
-    shorten,
     wrong_count,
 )
 from forwardpass.server.served import ServedModel
 from forwardpass.types import Array, Columns, DType, InputSpec
 
+MAX_HEADER = 2048  # bytes of a JSON header that is remembered
+MAX_HEADERS = 512
 HEADER_LENGTH = b"inference-header-content-length"
 Parameters = dict[str, Any]
 
@@ -72,6 +75,29 @@ _general = msgspec.json.Decoder(InferBody)
 _floats = msgspec.json.Decoder(FloatInferBody)
 
 
+@dataclass(frozen=True, slots=True)
+class _Input:
+    """What of an input is looked at for every request."""
+
+    spec: InputSpec
+    dtype: str
+    numpy: np.dtype[Any]
+    rank: int
+    row: list[int] | None  # the shape of one row, where it has no free axis
+
+
+@dataclass(frozen=True, slots=True)
+class _Layout:
+    """A JSON header before raw bytes, understood: nothing in it but where each tensor lies."""
+
+    tensors: tuple[tuple[str, np.dtype[Any], tuple[int, ...], int], ...]  # name, type, shape, offset
+    size: int
+    rows: int
+    key: Any
+    binary: dict[str, bool] | None
+    all_binary: bool
+
+
 class V2Route(Route):
     """POST /v2/models/NAME[/versions/VERSION]/infer."""
 
@@ -79,36 +105,75 @@ class V2Route(Route):
         self.served = served
         signature = served.signature
         self._batched = signature.batched
-        self._inputs = {spec.name: spec for spec in signature.inputs}
+        self._inputs = {spec.name: _input(spec) for spec in signature.inputs}
         self._outputs = {spec.name for spec in signature.outputs}
         self._all_float = bool(signature.inputs) and all(spec.tensor.dtype.is_float for spec in signature.inputs)
         self._ragged = any(None in spec.tensor.shape[1:] for spec in signature.inputs)
-        self._prefix = b'{"model_name":%b,"model_version":%b' % (
-            orjson.dumps(served.name),
-            orjson.dumps(served.version),
-        )
-        self._heads: dict[Any, tuple[str, str]] = {}
+        names = (orjson.dumps(served.name), orjson.dumps(served.version))
+        self._prefix = b'{"model_name":%b,"model_version":%b' % names
+        self._layouts: dict[bytes, _Layout] = {}
+        self._json_heads: dict[Any, tuple[bytes, bytes]] = {}
+        self._binary_heads: dict[Any, tuple[bytes, bytes]] = {}
 
     # Decoding
 
     def decode(self, exchange: Exchange) -> None:
-        length = exchange.headers.get(HEADER_LENGTH)
-        raw = memoryview(exchange.body)
+        exchange.deadline = exchange.arrived + self.served.limits.timeout
+        length = exchange.head.headers.get(HEADER_LENGTH)
         if length is None:
-            body, tail = self._parse(raw), raw[len(raw) :]
-        else:
-            split = _header_length(length, len(raw))
-            body, tail = self._parse(raw[:split]), raw[split:]
+            self._decode_body(exchange, self._parse(exchange.body), memoryview(b""))
+            return
+        split = _header_length(length, len(exchange.body))
+        header = bytes(exchange.body[:split])
+        layout = self._layouts.get(header)
+        if layout is not None and layout.size == len(exchange.body) - split:
+            self._decode_as(exchange, layout, split)
+            return
+        body = self._parse(header)
+        self._decode_body(exchange, body, memoryview(exchange.body)[split:])
+        self._learn(header, body, exchange)
+
+    def _decode_body(self, exchange: Exchange, body: AnyBody, tail: memoryview) -> None:
         exchange.id = body.id
         exchange.columns = self._columns(body.inputs, tail)
         self._rows(exchange)
-        exchange.deadline = exchange.arrived + self.served.limits.timeout
         if body.parameters is not None:
             self._parameters(exchange, body.parameters)
         if body.outputs is not None:
-            exchange.wanted = {output.name: self._binary(output) for output in body.outputs}
+            exchange.binary = {output.name: self._binary(output) for output in body.outputs}
 
-    def _parse(self, raw: memoryview) -> AnyBody:
+    def _decode_as(self, exchange: Exchange, layout: _Layout, start: int) -> None:
+        """The same where the header's bytes were understood before."""
+        body = exchange.body
+        exchange.columns = {
+            name: np.ndarray(shape, dtype, body, start + offset) for name, dtype, shape, offset in layout.tensors
+        }
+        exchange.rows = layout.rows
+        exchange.nbytes = layout.size
+        exchange.key = layout.key
+        exchange.binary = layout.binary
+        exchange.all_binary = layout.all_binary
+
+    def _learn(self, header: bytes, body: AnyBody, exchange: Exchange) -> None:
+        """Remember a header that says the same whenever it comes again."""
+        timeout = body.parameters is not None and "timeout" in body.parameters
+        inputs = exchange.columns
+        if body.id or timeout or len(header) > MAX_HEADER or len(inputs) != len(body.inputs):
+            return
+        if any(tensor.data is not None or tensor.datatype == DType.BYTES for tensor in body.inputs):
+            return
+        tensors, offset = [], 0
+        for tensor in body.inputs:
+            array = inputs[tensor.name]
+            tensors.append((tensor.name, array.dtype, array.shape, offset))
+            offset += array.nbytes
+        if len(self._layouts) >= MAX_HEADERS:
+            self._layouts.clear()
+        self._layouts[header] = _Layout(
+            tuple(tensors), offset, exchange.rows, exchange.key, exchange.binary, exchange.all_binary
+        )
+
+    def _parse(self, raw: bytes | bytearray) -> AnyBody:
         if self._all_float:
             try:
                 floats: FloatInferBody = _floats.decode(raw)
@@ -128,20 +193,20 @@ class V2Route(Route):
         columns: Columns = {}
         place = 0
         for tensor in tensors:
-            spec = self._inputs.get(tensor.name)
-            if spec is None:
-                raise InvalidInput(f"unknown input {tensor.name!r}.{nearest(tensor.name, self._inputs)}")
-            shape = self._shape(spec, tensor)
-            if tensor.data is None and tensor.parameters is not None:
+            name = tensor.name
+            known = self._inputs.get(name)
+            if known is None:
+                raise InvalidInput(f"unknown input {name!r}.{nearest(name, self._inputs)}")
+            shape = self._shape(known, tensor)
+            if type(tensor) is FloatTensorBody and tensor.data is not None:
+                columns[name] = _floats_array(known, shape, tensor.data)
+            elif tensor.data is None and tensor.parameters is not None:
                 size = _binary_size(tensor)
-                columns[tensor.name] = array_from_bytes(
-                    tensor.name, spec.tensor.dtype, shape, tail[place : place + size]
-                )
+                raw = tail[place : place + size]
+                columns[name] = array_from_bytes(name, known.spec.tensor.dtype, tuple(shape), raw)
                 place += size
-            elif type(tensor) is FloatTensorBody and tensor.data is not None:
-                columns[tensor.name] = _floats_array(spec, shape, tensor.data)
             else:
-                columns[tensor.name] = array_from_json(tensor.name, spec.tensor.dtype, shape, tensor.data)
+                columns[name] = array_from_json(name, known.spec.tensor.dtype, tuple(shape), tensor.data)
         if place != len(tail):
             raise InvalidInput(
                 f"{len(tail)} raw bytes follow the header, the inputs' `binary_data_size` add to {place}"
@@ -150,17 +215,18 @@ class V2Route(Route):
             self._complete(columns, tensors)
         return columns
 
-    def _shape(self, spec: InputSpec, tensor: AnyTensor) -> tuple[int, ...]:
-        wanted, given = spec.tensor.shape, tensor.shape
-        if tensor.datatype != spec.tensor.dtype:
-            raise InvalidInput(f"input {spec.name!r} is {spec.tensor.dtype}, got datatype {shorten(tensor.datatype)}")
+    def _shape(self, known: _Input, tensor: AnyTensor) -> list[int]:
+        given = tensor.shape
+        if tensor.datatype != known.dtype:
+            raise InvalidInput(f"input {tensor.name!r} is {known.dtype}, got datatype {short(tensor.datatype)}")
+        if known.row is not None and given[1:] == known.row and given[0] >= 0:
+            return given
+        wanted = known.spec.tensor.shape
         if len(given) == len(wanted):
-            for size, axis in zip(given, wanted, strict=True):
-                if size < 0 or (axis is not None and size != axis):
-                    break
-            else:
-                return tuple(given)
-        raise InvalidInput(f"input {spec.name!r} has shape {show_shape(wanted)}, got {given}")
+            axes = zip(given, wanted, strict=True)
+            if all(size >= 0 and (axis is None or size == axis) for size, axis in axes):
+                return given
+        raise InvalidInput(f"input {tensor.name!r} has shape {show_shape(wanted)}, got {given}")
 
     def _complete(self, columns: Columns, tensors: list[Any]) -> None:
         """Fill in what may be left out; refuse what is missing or given twice."""
@@ -168,7 +234,7 @@ class V2Route(Route):
             names = [tensor.name for tensor in tensors]
             twice = next(name for name in names if names.count(name) > 1)
             raise InvalidInput(f"input {twice!r} is given twice")
-        missing = [spec for name, spec in self._inputs.items() if name not in columns]
+        missing = [known.spec for name, known in self._inputs.items() if name not in columns]
         needed = [spec.name for spec in missing if spec.required]
         if needed or not columns:
             raise InvalidInput(f"missing input {needed[0] if needed else next(iter(self._inputs))!r}")
@@ -179,19 +245,16 @@ class V2Route(Route):
 
     def _rows(self, exchange: Exchange) -> None:
         columns = exchange.columns
-        nbytes = 0
-        rows = 1
-        for index, (name, array) in enumerate(columns.items()):
-            nbytes += array.nbytes if array.dtype.kind != "O" else sum(map(len, array.ravel().tolist()))
-            if self._batched:
-                if index and len(array) != rows:
-                    first = next(iter(columns))
-                    raise InvalidInput(
-                        f"input {name!r} has {len(array)} rows, {first!r} has {rows}; they must be equal"
-                    )
-                rows = len(array)
-        exchange.rows = rows
-        exchange.nbytes = nbytes
+        if self._batched:
+            first = next(iter(columns))
+            exchange.rows = rows = len(columns[first])
+            if len(columns) > 1:
+                for name, array in columns.items():
+                    if len(array) != rows:
+                        raise InvalidInput(f"input {name!r} has {len(array)} rows but {first!r} has {rows}")
+        else:
+            exchange.rows = 1
+        exchange.nbytes = exchange.bytes_in
         if self._ragged:
             exchange.key = tuple(columns[name].shape[1:] for name in self._inputs)
 
@@ -199,7 +262,7 @@ class V2Route(Route):
         timeout = parameters.get("timeout")
         if timeout is not None:
             if not isinstance(timeout, int | float) or isinstance(timeout, bool) or timeout <= 0:
-                raise InvalidInput(f"parameter `timeout` must be microseconds above 0, got {shorten(timeout)}")
+                raise InvalidInput(f"parameter `timeout` must be microseconds above 0, got {short(timeout)}")
             exchange.deadline = min(exchange.deadline, exchange.arrived + timeout / 1e6)
         exchange.all_binary = parameters.get("binary_data_output") is True
 
@@ -211,38 +274,77 @@ class V2Route(Route):
     # Encoding
 
     def encode(self, exchange: Exchange, outputs: Columns) -> tuple[bytes, bytes]:
-        wanted = exchange.wanted
+        binary = exchange.binary
+        if len(outputs) == 1 and not exchange.id:
+            (name,) = outputs
+            if exchange.all_binary or (binary is not None and binary.get(name)):
+                return self._encode_raw(name, outputs[name])
+        return self._encode_any(exchange, outputs, binary)
+
+    def _encode_raw(self, name: str, array: Array) -> tuple[bytes, bytes]:
+        """One output as raw bytes: all but the bytes is the same for every answer of its shape."""
+        if array.dtype.kind == "O":
+            raw = bytes_from_array(array)
+            header = b'%b,"outputs":[%b]}' % (self._prefix, self._raw_entry(name, array, len(raw)))
+            return _raw_kind(header), header + raw
+        key = (name, array.dtype, array.shape)
+        known = self._binary_heads.get(key)
+        if known is None:
+            header = b'%b,"outputs":[%b]}' % (self._prefix, self._raw_entry(name, array, array.nbytes))
+            known = (_raw_kind(header), header)
+            _remember(self._binary_heads, key, known)
+        return known[0], known[1] + array.tobytes()
+
+    def _encode_any(self, exchange: Exchange, outputs: Columns, binary: dict[str, bool] | None) -> tuple[bytes, bytes]:
+        entries: list[bytes] = []
         tails: list[bytes] = []
-        pieces: list[bytes] = [self._prefix]
-        if exchange.id:
-            pieces.append(b',"id":%b' % orjson.dumps(exchange.id))
-        pieces.append(b',"outputs":[')
-        for name in outputs if wanted is None else wanted:
+        for name in outputs if binary is None else binary:
             array = outputs[name]
-            head = self._head(name, array)
-            if exchange.all_binary if wanted is None else (wanted[name] or exchange.all_binary):
-                raw = bytes_from_array(array)
-                tails.append(raw)
-                pieces.append(b'%b"parameters":{"binary_data_size":%d}},' % (head, len(raw)))
+            if exchange.all_binary or (binary is not None and binary[name]):
+                tails.append(bytes_from_array(array))
+                entries.append(self._raw_entry(name, array, len(tails[-1])))
             else:
-                pieces.append(b'%b"data":%b},' % (head, json_from_array(array)))
-        header = b"".join(pieces)
-        header = (header[:-1] if header.endswith(b",") else header) + b"]}"
+                before, after = self._json_head(name, array)
+                first = b"%d" % len(array) if array.ndim else b""
+                entries.append(b'%b%b%b"data":%b}' % (before, first, after, json_from_array(array)))
+        id_ = b',"id":%b' % orjson.dumps(exchange.id) if exchange.id else b""
+        header = b'%b%b,"outputs":[%b]}' % (self._prefix, id_, b",".join(entries))
         if not tails:
             return JSON, header
-        kind = b"content-type: application/octet-stream\r\ninference-header-content-length: %d\r\n" % len(header)
-        return kind, b"".join((header, *tails))
+        return _raw_kind(header), b"".join((header, *tails))
 
-    def _head(self, name: str, array: Array) -> bytes:
+    def _raw_entry(self, name: str, array: Array, size: int) -> bytes:
+        before, after = self._json_head(name, array)
+        first = b"%d" % len(array) if array.ndim else b""
+        return b'%b%b%b"parameters":{"binary_data_size":%d}}' % (before, first, after, size)
+
+    def _json_head(self, name: str, array: Array) -> tuple[bytes, bytes]:
+        """An output's entry up to its row count, and from there up to its data."""
         key = (name, array.dtype, array.shape[1:])
-        cached = self._heads.get(key)
-        if cached is None:
+        known = self._json_heads.get(key)
+        if known is None:
             row = "".join(f",{size}" for size in array.shape[1:])
-            cached = (f'{{"name":{orjson.dumps(name).decode()},"datatype":"{DType.of(array)}","shape":[', f"{row}],")
-            if len(self._heads) < 256:  # outputs whose row shape follows the input could fill memory
-                self._heads[key] = cached
-        first = str(len(array)) if array.ndim else ""
-        return f"{cached[0]}{first}{cached[1]}".encode()
+            begin = f'{{"name":{orjson.dumps(name).decode()},"datatype":"{DType.of(array)}","shape":['
+            known = (begin.encode(), f"{row}],".encode())
+            _remember(self._json_heads, key, known)
+        return known
+
+
+def _input(spec: InputSpec) -> _Input:
+    axes = spec.tensor.shape
+    row = [axis for axis in axes[1:] if axis is not None]
+    fixed = len(axes) > 0 and len(row) == len(axes) - 1 and axes[0] is None
+    return _Input(spec, str(spec.tensor.dtype), spec.tensor.dtype.numpy, len(axes), row if fixed else None)
+
+
+def _remember(table: dict[Any, tuple[bytes, bytes]], key: Any, value: tuple[bytes, bytes]) -> None:
+    if len(table) >= MAX_HEADERS:  # shapes that follow the input could fill memory
+        table.clear()
+    table[key] = value
+
+
+def _raw_kind(header: bytes) -> bytes:
+    return b"content-type: application/octet-stream\r\ninference-header-content-length: %d\r\n" % len(header)
 
 
 def show_shape(shape: tuple[int | None, ...]) -> list[int]:
@@ -250,12 +352,13 @@ def show_shape(shape: tuple[int | None, ...]) -> list[int]:
     return [-1 if axis is None else axis for axis in shape]
 
 
-def _floats_array(spec: InputSpec, shape: tuple[int, ...], data: list[float]) -> Array:
+def _floats_array(known: _Input, shape: list[int], data: list[float]) -> Array:
     try:
-        array = np.array(data, dtype=spec.tensor.dtype.numpy)
-        return array.reshape(shape)
-    except (ValueError, ForwardpassError):
-        raise wrong_count(spec.name, shape, len(data)) from None
+        return np.array(data, dtype=known.numpy).reshape(shape)
+    except ValueError:
+        raise wrong_count(known.spec.name, tuple(shape), len(data)) from None
+    except FloatingPointError:
+        return array_from_json(known.spec.name, known.spec.tensor.dtype, tuple(shape), data)  # which one, it says
 
 
 def _header_length(value: bytes, size: int) -> int:

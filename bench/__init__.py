@@ -1,0 +1,7 @@
+"""Measures ``forwardpass serve`` against raw inference, a plain FastAPI server and nginx.
+
+``python -m bench`` runs everything in one go and writes ``docs/benchmarks.md``. Reading order:
+``measures`` (what is compared), ``load`` (how requests are sent), ``raw``, ``plain_server`` and
+``nginx`` (what it is compared with), ``models`` (what is run), ``table`` (what is written).
+Talks to Forwardpass only over HTTP, as any client does.
+"""

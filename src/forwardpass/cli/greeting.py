@@ -1,0 +1,48 @@
+"""What ``serve`` prints once it is ready: the models, the addresses, a ``curl`` line for each model.
+
+In flow the models as the server holds them, out flows text. Knows nothing of how they are served.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from forwardpass.cli.curl import curl_line
+from forwardpass.cli.output import table, title
+from forwardpass.server.served import ServedModel, newest
+
+_ANYWHERE = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - shown as an address to ask, not listened on
+
+
+def base_url(host: str, port: int) -> str:
+    """The address to ask a server that listens on ``host``."""
+    asked = _ANYWHERE.get(host, host)
+    return f"http://[{asked}]:{port}" if ":" in asked else f"http://{asked}:{port}"
+
+
+def greeting(models: Sequence[ServedModel], base: str) -> str:
+    """All that is printed, as one text."""
+    rows = [[served.name, served.version, served.state, _about(served)] for served in models]
+    addresses = [("page", "/"), ("OpenAPI", "/openapi.json"), ("metrics", "/metrics")]
+    parts = [
+        title(f"ready at {base}"),
+        "",
+        table(["model", "version", "state", "description"], rows),
+        "",
+        *(f"{what:<8} {base}{path}" for what, path in addresses),
+    ]
+    lines = [curl_line(base, served.name, served.info, served.signature) for served in _answering(models)]
+    return "\n".join([*parts, *(["", title("try it"), *lines] if lines else [])])
+
+
+def _about(served: ServedModel) -> str:
+    if served.ready:
+        return " ".join(served.info.description.split())
+    return " ".join(served.reason.split())
+
+
+def _answering(models: Sequence[ServedModel]) -> list[ServedModel]:
+    """The version of each model that answers where none is named, if it can."""
+    names = dict.fromkeys(served.name for served in models)
+    chosen = [newest([served for served in models if served.name == name]) for name in names]
+    return [served for served in chosen if served.ready]
