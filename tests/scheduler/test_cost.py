@@ -41,11 +41,25 @@ def test_batches_of_one_size_count_by_row() -> None:
     model = taught(*[(4, 0.2)] * 10)
     assert model.seconds(4) == pytest.approx(0.2)
     assert model.seconds(8) == pytest.approx(0.4)
-    assert model.rows_within(0.3, 32) in (5, 6)
+    assert model.rows_within(0.5, 32) in (9, 10)
 
 
 def test_a_row_longer_than_the_limit_still_runs_alone() -> None:
-    assert taught(*[(1, 2.0)] * 10).rows_within(0.1, 32) == 1
+    assert taught(*[(1, 2.0), (2, 4.0)] * 5).rows_within(0.1, 32) == 1
+
+
+def test_slow_batches_of_one_size_do_not_keep_batches_small() -> None:
+    model = taught(*[(1, 0.091)] * 50)
+    for _ in range(4):
+        rows = model.rows_within(0.1, 32)
+        model.learn(rows, 0.09 + 0.001 * rows)
+    assert model.rows_within(0.1, 32) > 8
+
+
+def test_a_start_over_the_limit_does_not_make_batches_small() -> None:
+    model = taught(*[(rows, 0.2 + 0.001 * rows) for rows in (1, 2, 4, 8)])
+    assert model.rows_within(0.1, 32) == 32
+    assert model.rows_within(0.1, 1000) in (199, 200)
 
 
 def test_a_constant_time_puts_no_limit_on_rows() -> None:

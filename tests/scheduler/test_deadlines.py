@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import weakref
+from collections.abc import Callable
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -44,13 +45,13 @@ def test_so_are_those_with_a_timeout_of_their_own() -> None:
     kept(lambda number: 20.0 - number * 1e-6)
 
 
-def kept(deadline: object) -> None:
+def kept(deadline: Callable[[int], float]) -> None:
     deadlines = Deadlines()
     slow = [asked(5.0), asked(30.0), asked(5.0)]  # the last one goes to the heap, and stays on top of it
     for request in slow:
         deadlines.add(request)
     for number in range(2 * COMPACT_AT):
-        deadlines.add(asked(deadline(number), done=True))  # type: ignore[operator]
+        deadlines.add(asked(deadline(number), done=True))
     late = asked(40.0)
     deadlines.add(late)
     watched = weakref.ref(late)

@@ -13,7 +13,7 @@ from forwardpass.scheduler.scheduler import TICK
 from forwardpass.types import Outcome
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(st.data(), st.lists(st.integers(0, 70), min_size=1, max_size=12), st.integers(1, 16), st.integers(1, 3))
 def test_every_row_comes_back_to_its_owner(data: st.DataObject, sizes: list[int], most: int, replicas: int) -> None:
     world = World(Limits(max_batch_size=most), replicas=replicas)

@@ -114,7 +114,6 @@ def test_gathering_sets_one_timer_however_often_replicas_finish() -> None:
     for _ in range(20):
         world.ask(4)
         world.ask(1)
-        world.replicas[len(world.replicas[0].ran) > len(world.replicas[1].ran) and 1 or 0].batch and None
         for replica in world.replicas:
             if replica.batch is not None:
                 replica.finish()
@@ -448,7 +447,6 @@ def test_stop_answers_all_that_waits_and_runs_and_refuses_the_rest() -> None:
     world = World(replicas=2)
     (retried,) = world.ask(1)
     world.replicas[0].die()
-    world.finish_all() if retried.ends else None
     running = [retried, *world.ask(1)]
     waiting = world.ask(1, 100)
     world.scheduler.stop(NotReady("unloaded"))

@@ -48,13 +48,10 @@ def main() -> None:
     """Run the command line. An error of ours is one line on stderr and exit code 1."""
     try:
         app(prog_name="forwardpass")
-    except _our_errors() as error:
-        typer.echo(f"forwardpass: {' '.join(str(error).split())}", err=True)
+    except Exception as error:
+        from forwardpass.errors import ForwardpassError  # brings numpy with it: only once something was raised
+
+        if not isinstance(error, ForwardpassError):
+            raise
+        typer.echo(f"forwardpass: {' '.join(error.message.split())}", err=True)
         sys.exit(1)
-
-
-def _our_errors() -> type[Exception]:
-    """Imported only once something was raised, because it brings numpy with it."""
-    from forwardpass.errors import ForwardpassError
-
-    return ForwardpassError

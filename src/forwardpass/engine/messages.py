@@ -88,6 +88,7 @@ def encode_columns(columns: Columns, arena: Arena | None) -> tuple[list[ColumnHe
     """Heads and body pieces of a batch; large columns are written to shared memory on the way."""
     heads, body = [], []
     for name, array in columns.items():
+        dtype = require_sendable(name, array)
         raw = _raw(name, array)
         offset = None
         if arena is not None and raw.nbytes >= SHARED_FROM:
@@ -96,7 +97,7 @@ def encode_columns(columns: Columns, arena: Arena | None) -> tuple[list[ColumnHe
             body.append(raw.tobytes())
         else:
             arena.view(offset, raw.nbytes)[:] = raw
-        heads.append(ColumnHead(name, DType.of(array), array.shape, raw.nbytes, offset))
+        heads.append(ColumnHead(name, dtype, array.shape, raw.nbytes, offset))
     return heads, body
 
 
@@ -114,14 +115,30 @@ def decode_columns(heads: list[ColumnHead], body: memoryview, arena: Arena | Non
     return columns
 
 
+def require_sendable(name: str, array: Array) -> DType:
+    """The column's type. Raises ``BackendFailed`` where it, or an object in the column, cannot be sent."""
+    try:
+        dtype = DType.of(array)
+    except KeyError:
+        raise BackendFailed(f"column {name!r} is of type {array.dtype}, which cannot be sent") from None
+    if array.dtype.kind == "O":
+        kinds = set(map(type, array.ravel().tolist()))
+        if not all(issubclass(kind, str | bytes) for kind in kinds):
+            names = ", ".join(sorted(kind.__name__ for kind in kinds))
+            raise BackendFailed(f"column {name!r} holds {names}; only texts and bytes can be sent")
+    return dtype
+
+
 def _raw(name: str, array: Array) -> Array:
     """The column's bytes as uint8; texts and byte strings as one msgpack list."""
     if array.dtype.kind in "OSU":
         try:
             return np.frombuffer(_msgpack.encode(array.ravel().tolist()), np.uint8)
-        except TypeError:
-            kinds = sorted({type(value).__name__ for value in array.ravel().tolist()})
-            raise BackendFailed(f"column {name!r} holds {', '.join(kinds)}; only texts and bytes can be sent") from None
+        except TypeError:  # numpy's own texts and byte strings
+            plain = [str(value) if isinstance(value, str) else bytes(value) for value in array.flat]
+            return _raw(name, np.array(plain, object))
+        except UnicodeEncodeError as error:
+            raise BackendFailed(f"column {name!r} holds a text that is not valid Unicode: {error.reason}") from None
     return np.ascontiguousarray(array).reshape(-1).view(np.uint8)
 
 

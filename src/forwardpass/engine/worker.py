@@ -27,6 +27,7 @@ from forwardpass.engine.messages import (
     decode_head,
     encode_columns,
     frame,
+    require_sendable,
 )
 from forwardpass.errors import BackendFailed, ForwardpassError, InvalidInput, InvalidRows
 from forwardpass.registry import ModelLocation, read_model
@@ -70,7 +71,11 @@ def run_batch(
             return outputs, failures, _sum(spent, times)
         except InvalidRows as error:
             bad = _by_request(error, [rows[i] for i in indices])
+            if not bad:
+                return _one_by_one(engine, columns, rows, indices, failures)
             failures.update({indices[i]: part for i, part in bad.items()})
+            if len(bad) == len(indices):
+                break
             columns, indices = _without(columns, rows, indices, set(bad))
         except ForwardpassError as error:
             if len(indices) > 1:
@@ -82,7 +87,10 @@ def run_batch(
 
 def _attempt(engine: Engine, columns: Columns) -> tuple[Columns, StageTimes]:
     try:
-        return engine.run(columns)
+        outputs, times = engine.run(columns)
+        for name, array in outputs.items():
+            require_sendable(name, array)
+        return outputs, times
     except ForwardpassError:
         raise
     except Exception as error:  # the batch loop: whatever a library raises, every request gets an answer
@@ -111,11 +119,18 @@ def _one_by_one(
 
 
 def _by_request(error: InvalidRows, rows: list[int]) -> dict[int, ForwardpassError]:
-    """The error of each request that holds a bad row, its rows counted from its own first."""
+    """The error of each request that holds a bad row, its rows counted from its own first.
+
+    Empty where a row was named that is not there, so that nobody can say whose it is.
+    """
+    if len(rows) == 1 and (rows[0] != 1 or error.rows.keys() != {0}):
+        return {0: error}
+    if not all(0 <= row < sum(rows) for row in error.rows):
+        return {}
     ends = list(accumulate(rows))
     parts: dict[int, dict[int, str]] = {}
     for row, text in error.rows.items():
-        index = min(int(np.searchsorted(ends, row, side="right")), len(rows) - 1)
+        index = int(np.searchsorted(ends, row, side="right"))
         parts.setdefault(index, {})[row - (ends[index] - rows[index])] = text
     return {i: InvalidInput(bad[0]) if rows[i] == 1 else InvalidRows(bad) for i, bad in parts.items()}
 
@@ -134,8 +149,13 @@ def _run(engine: Engine, head: BatchHead, body: memoryview, requests: Arena | No
         columns, pieces = encode_columns(outputs, replies)
     except ForwardpassError as error:
         columns, pieces, failures = [], [], dict.fromkeys(range(len(head.rows)), error)
-    said = {index: (type(error).__name__, error.message) for index, error in failures.items()}
+    said = {index: (_kind(error), error.message) for index, error in failures.items()}
     return frame(ReplyHead(columns, said, (times.preprocess, times.forward, times.postprocess)), pieces)
+
+
+def _kind(error: ForwardpassError) -> str:
+    """The kind that the front knows it by: a user's own is sent as what it derives from."""
+    return next(cls.__name__ for cls in type(error).__mro__ if cls.__module__ == errors.__name__)
 
 
 def error_from(kind: str, message: str) -> ForwardpassError:

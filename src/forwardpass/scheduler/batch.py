@@ -61,35 +61,39 @@ class Batch:
         parts = [request.columns for request in self.requests]
         return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
-    def answer(self, reply: Reply) -> None:
-        """Give every request that still waits its own rows, or its own error."""
+    def answer(self, reply: Reply) -> list[Request]:
+        """Give every request that still waits its own rows, or its own error; returns those it ended."""
         self.times = reply.times
         if reply.failures or (len(self.requests) == 1 and not self.requests[0].done):
-            self._answer_each(reply)
-            return
+            return self._answer_each(reply)
+        ended: list[Request] = []
         columns = list(reply.outputs.items())
         start = 0
         for request in self.requests:
             stop = start + request.rows
             if not request.done:
                 succeed(request, {name: array[start:stop] for name, array in columns})
+                ended.append(request)
             start = stop
+        return ended
 
-    def _answer_each(self, reply: Reply) -> None:
+    def _answer_each(self, reply: Reply) -> list[Request]:
         """The same where some requests failed, or where one request takes the outputs as they are."""
+        ended: list[Request] = []
         whole = len(self.requests) == 1
         start = 0
         for index, request in enumerate(self.requests):
             error = reply.failures.get(index)
             stop = start if error else start + request.rows
-            if request.done:
-                pass
-            elif error is not None:
-                fail(request, error)
-            else:
-                outputs = reply.outputs
-                succeed(request, outputs if whole else {name: a[start:stop] for name, a in outputs.items()})
+            if not request.done:
+                ended.append(request)
+                if error is not None:
+                    fail(request, error)
+                else:
+                    outputs = reply.outputs
+                    succeed(request, outputs if whole else {name: a[start:stop] for name, a in outputs.items()})
             start = stop
+        return ended
 
 
 def succeed(request: Request, outputs: Columns) -> None:

@@ -17,6 +17,7 @@ class CostModel:
         self.batches = 0
         self.per_row = 0.0
         self.start = 0.0
+        self._one_size = True
         self._weight = self._rows = self._seconds = self._rows_rows = self._rows_seconds = 0.0
 
     def learn(self, rows: int, seconds: float) -> None:
@@ -35,17 +36,24 @@ class CostModel:
         return self.start + self.per_row * rows
 
     def rows_within(self, seconds: float, most: int) -> int:
-        """Most rows, up to ``most`` and at least 1, that are predicted to run within ``seconds``."""
+        """Most rows, up to ``most`` and at least 1, that are predicted to run within ``seconds``.
+
+        Where the start alone takes longer, as many rows as take no longer than the start: fewer would
+        save little. While all batches are of one size, one row more than that, to learn the slope.
+        """
+        seconds = max(seconds, 2.0 * self.start)
         if self.batches < CONFIDENT or self.seconds(most) <= seconds:
             return most
-        return max(1, int((seconds - self.start) / self.per_row)) if self.per_row > 0 else most
+        least = round(self._rows / self._weight) + 1 if self._one_size else 1
+        return min(most, max(least, int((seconds - self.start) / self.per_row)))
 
     def _fit(self) -> None:
         mean_rows = self._rows / self._weight
         mean_seconds = self._seconds / self._weight
         spread = self._rows_rows / self._weight - mean_rows * mean_rows
-        if spread < 0.01 * mean_rows:  # batches of one size tell nothing of the slope
-            self.per_row, self.start = mean_seconds / mean_rows, 0.0
+        self._one_size = spread <= 0.01 * mean_rows
+        if self._one_size:  # that tells nothing of the slope; all of no rows: all of it is the start
+            self.per_row, self.start = (mean_seconds / mean_rows, 0.0) if mean_rows else (0.0, mean_seconds)
             return
         slope = (self._rows_seconds / self._weight - mean_rows * mean_seconds) / spread
         self.per_row = min(max(slope, 0.0), mean_seconds / mean_rows)

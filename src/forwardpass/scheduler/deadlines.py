@@ -13,7 +13,7 @@ from itertools import count
 
 from forwardpass.scheduler.request import Request
 
-COMPACT_AT = 4096  # requests kept before done ones behind a slow one are dropped
+COMPACT_AT = 256  # requests kept (with their columns) before done ones behind a slow one are dropped
 
 
 class Deadlines:
@@ -45,6 +45,11 @@ class Deadlines:
             request = heapq.heappop(heap)[2]
             if not request.done:
                 yield request
-        if len(ordered) > self._compact_at:
-            self._ordered = deque(request for request in ordered if not request.done)
-            self._compact_at = max(COMPACT_AT, 2 * len(self._ordered))
+        if len(self) > self._compact_at:
+            self._compact()
+
+    def _compact(self) -> None:
+        self._ordered = deque(request for request in self._ordered if not request.done)
+        self._heap = [entry for entry in self._heap if not entry[2].done]
+        heapq.heapify(self._heap)
+        self._compact_at = max(COMPACT_AT, 2 * len(self))

@@ -8,6 +8,7 @@ kills workers ends up alone and fails alone.
 
 from __future__ import annotations
 
+import logging
 from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
@@ -18,6 +19,8 @@ from forwardpass.scheduler.batch import Batch, Reason, Reply, fail
 from forwardpass.scheduler.cost import CostModel
 from forwardpass.scheduler.deadlines import Deadlines
 from forwardpass.scheduler.request import Request
+
+log = logging.getLogger(__name__)
 
 MAX_DEATHS = 2  # workers a request may take down before it fails
 TICK = 0.02  # seconds between looks at the deadlines while anything is under way
@@ -67,6 +70,7 @@ class Scheduler:
         self._running: dict[int, tuple[Replica, Batch]] = {}
         self._deadlines = Deadlines()
         self._dispatch_due = False
+        self._gathering_ends = False  # a timer is set for that
         self._ticking = False
         self._row_seconds = 0.0
         self._stopped: ForwardpassError | None = None
@@ -155,9 +159,7 @@ class Scheduler:
             self._idle.append(replica)
             if self._queue or self._retries:
                 self._dispatch()
-        requests = [request for request in batch.requests if not request.done]
-        batch.answer(reply)
-        self._observe([request for request in requests if request.reported])
+        self._observe([request for request in batch.answer(reply) if request.reported])
 
     def lost(self, replica: Replica, why: str) -> None:
         """A replica died. What it ran runs again, in halves; what killed too many fails."""
@@ -199,7 +201,22 @@ class Scheduler:
             replica = self._idle.popleft()
             self.reasons[batch.reason] += 1
             self._running[id(batch)] = (replica, batch)
-            replica.run(batch)
+            try:
+                replica.run(batch)
+            except Exception as error:  # the batch loop: whatever cannot be sent, the others get their answers
+                self._not_sent(replica, batch, error)
+
+    def _not_sent(self, replica: Replica, batch: Batch, error: Exception) -> None:
+        """The replica could not take the batch and is still idle: try its requests one by one."""
+        del self._running[id(batch)]
+        self._idle.append(replica)
+        if len(batch.requests) > 1:
+            self._retries.extend([request] for request in batch.requests)
+            return
+        if not isinstance(error, ForwardpassError):
+            log.error("a request could not be sent to a worker", exc_info=error)
+            error = BackendFailed("the request could not be sent to a worker; the server's log says why")
+        self._end(batch.requests[0], error)
 
     def _form(self) -> Batch | None:
         """The next batch from the queue, or None where nothing is left or more should gather."""
@@ -249,12 +266,12 @@ class Scheduler:
     def _reason(self, rows: int, other_shapes: bool) -> Reason:
         if not self.batched:
             return Reason.ALONE
-        if self._queue and not other_shapes:
-            return Reason.FULL if self._room() >= self.limits.max_batch_size else Reason.TIME
-        if other_shapes:
-            return Reason.SHAPE
         if rows >= self.limits.max_batch_size:
             return Reason.FULL
+        if other_shapes:
+            return Reason.SHAPE
+        if self._queue:
+            return Reason.FULL if self._room() >= self.limits.max_batch_size else Reason.TIME
         return Reason.DELAY if self.limits.max_delay else Reason.IDLE
 
     def _gathering(self, now: float) -> bool:
@@ -262,16 +279,26 @@ class Scheduler:
         wait = self._queue[0].arrived + self.limits.max_delay - now
         if wait <= 0 or self.queued_rows >= self._room() or not self.batched:
             return False
-        self._dispatch_due = True
-        self._timers.call_later(wait, self._dispatch)
+        if not self._gathering_ends:
+            self._gathering_ends = True
+            self._timers.call_later(wait, self._gathered)
         return True
+
+    def _gathered(self) -> None:
+        self._gathering_ends = False
+        self._dispatch()
 
     def _retry(self) -> Batch | None:
         now = self._clock()
-        requests = [request for request in self._retries.popleft() if not request.done]
-        if not requests:
-            return self._retry() if self._retries else self._form() if self._queue else None
-        return self._batch(requests, sum(request.rows for request in requests), Reason.RETRY, now)
+        while self._retries:
+            requests = [request for request in self._retries.popleft() if not request.done]
+            for request in requests:
+                if request.deadline <= now:
+                    self._end(request, _late(request))
+            requests = [request for request in requests if not request.done]
+            if requests:
+                return self._batch(requests, sum(request.rows for request in requests), Reason.RETRY, now)
+        return self._form() if self._queue else None
 
     # Ends
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 TYPES: dict[str, tuple[type, ...]] = {
@@ -38,7 +39,7 @@ def _is_of(kinds: str | list[str], value: Any) -> bool:
 
 
 def _plain(schema: dict[str, Any], value: Any, where: str) -> list[str]:
-    checks = {
+    checks: dict[str, Callable[[Any], bool]] = {
         "const": lambda limit: value == limit,
         "enum": lambda limit: value in limit,
         "minimum": lambda limit: value is None or value >= limit,

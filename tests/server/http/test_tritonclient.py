@@ -10,7 +10,6 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 import pytest
-
 from tests import artifacts
 from tests.server.process import Server, running
 

@@ -39,7 +39,7 @@ function headlineOf(values, shown) {
   if (!found) return null;
   shown.add(found[0]);
   if (sure) shown.add(sure[0]);
-  return { text: String(found[1]), name: found[0], sure: sure && { name: sure[0], value: sure[1] } };
+  return { text: String(found[1]), whole: Number.isInteger(found[1]), sure: sure && { name: sure[0], value: sure[1] } };
 }
 
 function headline(label) {
@@ -59,16 +59,16 @@ function barsOf(values, label, shown) {
   const highest = list.indexOf(Math.max(...list));
   if (!names && (list.length > 30 || !/prob/.test(name))) return null;
   for (const used of [name, names?.[0]]) shown.add(used);
-  const title = (at) => (names ? names[1][at] : at === highest && label ? label.text : `class ${at}`);
+  const title = (at) => (names ? names[1][at] : at === highest && label && !label.whole ? label.text : `class ${at}`);
   return list.map((value, at) => ({ name: title(at), value, highest: at === highest }));
 }
 
 function barChart(bars) {
-  return el("div", { class: "bars", role: "list" }, bars.flatMap(({ name, value, highest }) => {
+  return el("div", { class: "bars" }, bars.flatMap(({ name, value, highest }) => {
     const fill = el("div", { class: highest ? "fill first" : "fill" });
     fill.style.width = `${value * 100}%`;
     return [
-      el("span", { class: "name", role: "listitem", title: name }, name),
+      el("span", { class: "name", title: name }, name),
       el("div", { class: "track" }, fill),
       el("span", { class: "value" }, percent(value)),
     ];

@@ -14,7 +14,7 @@ export function createForm(model, path, send) {
   const form = el("form", { novalidate: true, autocomplete: "off" });
   const submit = () => form.requestSubmit();
   const fields = model.inputs.map((input) => createField(input, model, submit));
-  const refill = el("button", { type: "button", onclick: () => fillIn(true) }, "Sample");
+  const refill = el("button", { type: "button", onclick: () => fillIn(true) }, "Try the sample");
   const fillIn = async (andSend) => {
     await fillFromSample(model, path, fields).catch((error) => tell(problem, error.message));
     if (andSend) submit();
@@ -162,18 +162,22 @@ async function createRequest(model, fields, url) {
   return { body, type: "application/json", curl: curl(address, "application/json", body) };
 }
 
-const quote = (text) => `'${text.replaceAll("'", "'\\''")}'`;
+const quote = (text) => (/^[\w@:/.-]+$/.test(text) ? text : `'${text.replaceAll("'", "'\\''")}'`);
 
 function curl(address, type, body) {
-  return `curl ${quote(address)} -H 'content-type: ${type}' --data-binary ${quote(body.replace(/^@/, " @"))}`;
+  return curlOf(address, type, quote(body.replace(/^@/, " @"))); // curl takes @ for the name of a file
+}
+
+function curlOf(address, type, data) {
+  return `curl ${quote(address)} \\\n  -H 'content-type: ${type}' \\\n  --data-binary ${data}`;
 }
 
 async function curlPicture(picture, address, field) {
   const { blob, name } = picture;
   if (name === "sample") {
     const sample = address.replace("/v1/models/", "/models/").replace(/:predict$/, "/sample");
-    return `curl -s ${quote(sample)} | curl ${quote(address)} -H 'content-type: ${blob.type}' --data-binary @-`;
+    return `curl -s ${quote(sample)} |\n${curlOf(address, blob.type, "@-")}`;
   }
-  if (name) return `curl ${quote(address)} -H 'content-type: ${blob.type}' --data-binary ${quote(`@${name}`)}`;
+  if (name) return curlOf(address, blob.type, quote(`@${name}`));
   return curl(address, "application/json", JSON.stringify({ instances: [await field.get()] }));
 }

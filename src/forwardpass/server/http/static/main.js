@@ -37,6 +37,7 @@ function show() {
   const wanted = decodeURIComponent(location.hash.slice(1));
   const chosen = models.find((model) => pathOf(model) === wanted) ?? models[0];
   list.replaceChildren(...models.map((model) => link(model, model === chosen)));
+  list.querySelector("[aria-current]")?.scrollIntoView({ block: "nearest", inline: "nearest" });
   const key = JSON.stringify(chosen ?? null);
   if (key === shown) return; // leave a form alone that somebody is using
   shown = key;
@@ -64,7 +65,7 @@ function card(model) {
   ];
   if (model.state !== "READY") {
     const reason = el("p", { class: "error" }, el("b", {}, "It cannot answer now"), model.reason);
-    return el("article", { class: "card" }, head, el("p", {}, " "), reason);
+    return el("article", { class: "card" }, head, reason);
   }
   const answer = el("section", { class: "answer", "aria-live": "polite", "aria-label": "Answer" },
     el("p", { class: "blank" }, "The answer appears here."));

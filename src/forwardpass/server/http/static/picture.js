@@ -19,18 +19,16 @@ export function createPicture(input, labelled, submit) {
     pen.fillStyle = "#fff";
     pen.fillRect(0, 0, SIDE, SIDE);
     [picture, drawn, empty.hidden] = [null, false, false];
-    empty.style.display = "";
   };
   const beginDrawing = () => {
     if (picture) clear();
-    drawn = true;
-    empty.style.display = "none";
+    drawn = empty.hidden = true;
   };
   const set = async (value, name = "") => {
     const blob = value instanceof Blob ? value : await fromBase64(value);
     clear();
     picture = { blob, name };
-    empty.style.display = "none";
+    empty.hidden = true;
     await show(pen, blob);
   };
   const take = async (blob) => {
@@ -50,9 +48,9 @@ export function createPicture(input, labelled, submit) {
   accept(sheet, take);
   file.addEventListener("change", () => take(file.files[0]).finally(() => (file.value = "")));
   const most = input.max_pixels ? `up to ${input.max_pixels / 1e6} megapixels` : "";
+  const element = labelled(input, file, [input.description, most], true);
   const choose = el("span", { class: "button small file" }, "Choose a picture", file);
   const wipe = el("button", { type: "button", class: "small", onclick: clear }, "Clear");
-  const element = labelled(input, file, [input.description, most], true);
   element.querySelector("label").after(sheet, el("div", { class: "row" }, choose, wipe));
   return { input, element, get, set, getPicture };
 }
