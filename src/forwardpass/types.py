@@ -149,9 +149,11 @@ class Signature:
     batched: bool
 
 
-@dataclass(frozen=True, slots=True)
-class StageTimes:
-    """Seconds that one batch spent in each stage of the engine."""
+class StageTimes(msgspec.Struct, frozen=True, gc=False, array_like=True):
+    """Seconds that one batch spent in each stage of the engine.
+
+    A msgspec struct, as ``Record``: several are made per batch, and workers send them.
+    """
 
     preprocess: float
     forward: float

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import onnx
 import pytest
+from tests import artifacts
 
 from forwardpass.cli.artifact import OnnxHeader, read_onnx_header
-from tests import artifacts
 
 
 def test_the_same_as_the_library_reads(tmp_path: Path) -> None:

@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+from tests import artifacts
 from typer.testing import CliRunner
 
 from forwardpass.cli.main import app
 from forwardpass.cli.portrait import size_in_words
-from tests import artifacts
 
 MODEL = """\
 description: Says how large it is

@@ -6,10 +6,10 @@ import json
 from pathlib import Path
 
 import pytest
+from tests import artifacts
 from typer.testing import CliRunner
 
 from forwardpass.cli.main import app
-from tests import artifacts
 
 
 @pytest.fixture

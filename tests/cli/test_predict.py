@@ -7,19 +7,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from tests import artifacts
 from typer.testing import CliRunner, Result
 
 import forwardpass
 from forwardpass.cli.example import tiny_image
 from forwardpass.cli.main import app
 from forwardpass.errors import ForwardpassError, NotFound
-from tests import artifacts
-
-SUM = """\
-inputs:
-  size: {type: number, shape: [2], minimum: 0}
-preprocess: [{step: rename, input: size, output: x}]
-"""
 
 
 def run(*arguments: str, stdin: bytes | None = None) -> Result:
@@ -119,5 +113,5 @@ def test_no_such_model(tmp_path: Path) -> None:
 @pytest.mark.parametrize("url", ["localhost:8000", "ftp://h", "http://127.0.0.1:1"])
 def test_no_such_server(url: str) -> None:
     result = run("m", "--url", url, "--body", "[1]")
-    assert isinstance(result.exception, ForwardpassError) or "must start with http" in result.stderr
     assert result.exit_code == 1
+    assert isinstance(result.exception, ForwardpassError) or "must start with http" in result.stderr

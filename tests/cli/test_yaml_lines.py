@@ -5,11 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from tests import artifacts
 
 from forwardpass.cli.yaml_lines import line_of
 from forwardpass.engine import load
 from forwardpass.errors import InvalidModel
-from tests import artifacts
 
 GOOD = """\
 description: test

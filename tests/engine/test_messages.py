@@ -33,6 +33,7 @@ from forwardpass.types import (
     ModelInfo,
     Sample,
     Signature,
+    StageTimes,
     TensorSpec,
 )
 
@@ -180,7 +181,7 @@ ready = ReadyHead(
     "head",
     [
         BatchHead([1, 0, 2**31], []),
-        ReplyHead([], {0: ("InvalidInput", "wrong"), 31: ("BackendFailed", "")}, (0.1, 0.0, 1e-9)),
+        ReplyHead([], {0: ("InvalidInput", "wrong"), 31: ("BackendFailed", "")}, StageTimes(0.1, 0.0, 1e-9)),
         FailedHead("InvalidModel", "no such file: ä"),
         ready,
     ],

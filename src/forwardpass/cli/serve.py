@@ -91,9 +91,9 @@ def _serve(paths: list[Path], settings: Settings, nursery: Nursery) -> None:
 
 @contextlib.contextmanager
 def _without_interrupt() -> Iterator[None]:
-    """A process started in here does not hear Ctrl-C: the front hears it, and decides."""
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    """A process started in here never hears Ctrl-C; this one hears it afterwards, and decides."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield
     finally:
-        signal.signal(signal.SIGINT, before)
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)

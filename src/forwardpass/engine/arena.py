@@ -34,8 +34,12 @@ class Arena:
         if not hasattr(os, "memfd_create"):
             return None
         fd = os.memfd_create("forwardpass-arena")
-        os.ftruncate(fd, SIZE)
-        return cls(fd)
+        try:
+            os.ftruncate(fd, SIZE)
+            return cls(fd)
+        except OSError:
+            os.close(fd)
+            raise
 
     def reset(self) -> None:
         """Everything allocated is free again; what a large batch touched goes back to the system."""

@@ -60,7 +60,7 @@ class Engine:
         columns = {**columns, **self._backend.run(prepared)}
         post = perf_counter()
         columns = self._postprocess.run(columns)
-        self._check_rows(columns, len(next(iter(prepared.values()))))
+        self._check_rows(prepared, columns)
         answer = {name: columns[name] for name in self._outputs}
         return answer, StageTimes(forward - started, post - forward, perf_counter() - post)
 
@@ -87,15 +87,16 @@ class Engine:
     def _run_plain(self, columns: Columns) -> tuple[Columns, StageTimes]:
         started = perf_counter()
         answer = self._backend.run(columns)
-        self._check_rows(answer, len(next(iter(columns.values()))))
+        self._check_rows(columns, answer)
         return answer, StageTimes(0.0, perf_counter() - started, 0.0)
 
-    def _check_rows(self, columns: Columns, rows: int) -> None:
+    def _check_rows(self, inputs: Columns, outputs: Columns) -> None:
         """Rows must come out as they went in, or answers would reach the wrong caller."""
         if not self.signature.batched:
             return
+        rows = len(next(iter(inputs.values())))
         for spec in self._backend.outputs:
-            array = columns[spec.name]
+            array = outputs[spec.name]
             if array.ndim == 0 or len(array) != rows:
                 raise BackendFailed(
                     f"output {spec.name!r} has shape {list(array.shape)} for {rows} rows: the artifact's first axis "

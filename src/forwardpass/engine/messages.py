@@ -18,7 +18,7 @@ import numpy as np
 
 from forwardpass.engine.arena import Arena
 from forwardpass.errors import BackendFailed
-from forwardpass.types import Array, Columns, DType, ModelInfo, Signature
+from forwardpass.types import Array, Columns, DType, ModelInfo, Signature, StageTimes
 
 LENGTHS = Layout("<II")
 SHARED_FROM = 64 * 1024  # bytes of a column from which on shared memory beats the socket
@@ -44,14 +44,11 @@ class BatchHead(msgspec.Struct, array_like=True, tag="batch"):
 
 
 class ReplyHead(msgspec.Struct, array_like=True, tag="reply"):
-    """A batch that ran: outputs of the requests that succeeded, and (kind, message) of the others.
-
-    ``times`` are the seconds of preprocess, forward and postprocess.
-    """
+    """A batch that ran: outputs of the requests that succeeded, and (kind, message) of the others."""
 
     columns: list[ColumnHead]
     failures: dict[int, tuple[str, str]]
-    times: tuple[float, float, float]
+    times: StageTimes
 
 
 class ReadyHead(msgspec.Struct, array_like=True, tag="ready"):
@@ -89,6 +86,10 @@ def encode_columns(columns: Columns, arena: Arena | None) -> tuple[list[ColumnHe
     heads, body = [], []
     for name, array in columns.items():
         dtype = require_sendable(name, array)
+        if array.nbytes < SHARED_FROM and dtype is not DType.BYTES:  # the usual, and the quick way
+            body.append(array.tobytes())
+            heads.append(ColumnHead(name, dtype, array.shape, array.nbytes, None))
+            continue
         raw = _raw(name, array)
         offset = None
         if arena is not None and raw.nbytes >= SHARED_FROM:
@@ -107,11 +108,13 @@ def decode_columns(heads: list[ColumnHead], body: memoryview, arena: Arena | Non
     start = 0
     for head in heads:
         if head.offset is not None and arena is not None:
-            raw = arena.view(head.offset, head.nbytes)
+            columns[head.name] = _array(head, arena.view(head.offset, head.nbytes))
+            continue
+        if head.dtype is DType.BYTES:
+            columns[head.name] = _array(head, np.frombuffer(body, np.uint8, head.nbytes, start))
         else:
-            raw = np.frombuffer(body, np.uint8, head.nbytes, start)
-            start += head.nbytes
-        columns[head.name] = _array(head, raw)
+            columns[head.name] = np.ndarray(head.shape, head.dtype.numpy, body, start)
+        start += head.nbytes
     return columns
 
 

@@ -13,6 +13,7 @@ import subprocess
 import sys
 from collections import deque
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass
 
 import msgspec
@@ -41,7 +42,7 @@ class Nursery:
 
     def __init__(self, log_level: str = "info") -> None:
         self._log_level = log_level
-        self._waiting: deque[asyncio.Future[int]] = deque()
+        self._waiting: deque[tuple[asyncio.Future[int], Callable[[int], None]]] = deque()
         self._on_end: dict[int, Callable[[int], None]] = {}
         self._loop: asyncio.AbstractEventLoop | None = None
         self._start()
@@ -57,24 +58,24 @@ class Nursery:
         Raises ``NotReady`` where the template cannot fork.
         """
         assert self._loop is not None, "listen first"
-        ours, theirs = socket.socketpair()
-        arenas = [arena for arena in (Arena.create(), Arena.create()) if arena is not None]
         order = Fork(model.name, model.version, str(model.path.resolve()), threads, self._log_level)
-        forked: asyncio.Future[int] = self._loop.create_future()
-        self._waiting.append(forked)
-        try:
-            fds = [theirs.fileno(), *(arena.fd for arena in arenas)]
-            socket.send_fds(self._control, [msgspec.msgpack.encode(order)], fds)
+        with ExitStack() as always, ExitStack() as on_error:
+            try:
+                ours, theirs = socket.socketpair()
+                always.callback(theirs.close)
+                on_error.callback(ours.close)
+                arenas = [Arena.create(), Arena.create()]
+                for arena in filter(None, arenas):
+                    always.callback(arena.close)
+                fds = [theirs.fileno(), *(arena.fd for arena in arenas if arena is not None)]
+                socket.send_fds(self._control, [msgspec.msgpack.encode(order)], fds)
+            except OSError as error:
+                raise NotReady(f"no worker could be started: {error}") from None
+            forked: asyncio.Future[int] = self._loop.create_future()
+            self._waiting.append((forked, on_end))
             pid = await forked
-        except OSError as error:
-            ours.close()
-            raise NotReady(f"no worker could be started: {error}") from None
-        finally:
-            theirs.close()
-            for arena in arenas:
-                arena.close()
-        self._on_end[pid] = on_end
-        return Born(pid, ours, arenas[0] if arenas else None, arenas[1] if arenas else None)
+            on_error.pop_all()
+        return Born(pid, ours, *arenas)
 
     def close(self) -> None:
         """Let the template go; it ends when its link closes."""
@@ -93,7 +94,10 @@ class Nursery:
         theirs.close()
 
     def _hear(self) -> None:
-        data = self._control.recv(65536)
+        try:
+            data = self._control.recv(65536)
+        except ConnectionResetError:  # it died with orders unread
+            data = b""
         if not data:
             self._restart()
             return
@@ -103,7 +107,9 @@ class Nursery:
             if on_end is not None:
                 on_end(message.status)
         elif self._waiting:
-            self._waiting.popleft().set_result(message.pid)
+            forked, self._on_end[message.pid] = self._waiting.popleft()
+            if not forked.done():  # else nobody waits for it any more, and its link is closed
+                forked.set_result(message.pid)
 
     def _restart(self) -> None:
         """The template died. Workers live on; whoever waits for one is told to try again."""
@@ -112,6 +118,8 @@ class Nursery:
         self._loop.remove_reader(self._control.fileno())
         self._control.close()
         while self._waiting:
-            self._waiting.popleft().set_exception(NotReady("the template process ended; try again"))
+            forked, _ = self._waiting.popleft()
+            if not forked.done():
+                forked.set_exception(NotReady("the template process ended; try again"))
         self._start()
         self.listen(self._loop)

@@ -30,7 +30,7 @@ from forwardpass.engine.messages import (
 from forwardpass.engine.nursery import Born
 from forwardpass.engine.worker import error_from
 from forwardpass.scheduler import Batch, Reply
-from forwardpass.types import Columns, StageTimes
+from forwardpass.types import Columns
 
 log = logging.getLogger(__name__)
 
@@ -62,14 +62,14 @@ class WorkerReplica(asyncio.Protocol):
         return replica
 
     def run(self, batch: Batch) -> None:
-        """Send a batch; the owner hears when it has come back."""
+        """Send a batch; the owner hears when it has come back. Raises where it cannot be sent."""
         assert self._transport is not None
-        self.batch = batch
-        self.busy_since = perf_counter()
         arena = self._born.requests
         if arena is not None:
             arena.reset()
         heads, body = encode_columns(batch.stack(), arena)
+        self.batch = batch
+        self.busy_since = perf_counter()
         self._transport.write(frame(BatchHead([request.rows for request in batch.requests], heads), body))
 
     def kill(self) -> None:
@@ -122,7 +122,7 @@ class WorkerReplica(asyncio.Protocol):
             outputs = _copied(outputs)  # the worker writes its next reply to the same memory
         failures = {index: error_from(*said) for index, said in head.failures.items()}
         self.batch = self.busy_since = None
-        self._owner.replica_finished(self, batch, Reply(outputs, failures, StageTimes(*head.times)))
+        self._owner.replica_finished(self, batch, Reply(outputs, failures, head.times))
 
 
 def _copied(columns: Columns) -> Columns:

@@ -8,7 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
+import signal
 from collections.abc import Callable
+from contextlib import suppress
 from time import perf_counter
 
 from forwardpass.engine.messages import FailedHead, ReadyHead
@@ -25,14 +28,16 @@ LONGEST_BACKOFF = 10.0
 QUICK_RESTARTS = 8  # deaths after a batch ran are restarted at once so often, to isolate a bad row
 HEALTHY_AFTER = 30.0  # seconds a worker must live for its model to count as healthy again
 WATCH_EVERY = 0.5
-GRACE = 2.0  # seconds beyond the timeout before a worker that hangs is killed
+GRACE = 2.0  # seconds beyond the timeout, or beyond a stop, before a worker that hangs is killed
+LOAD_TRIES = 3  # workers that may die while they load before their model counts as one that cannot be loaded
 
 
 class Replicas:
     """``count`` workers of one version, kept running until ``stop``.
 
     ``on_ready`` is told once, with what the first worker said of the model; ``on_failed`` is told
-    when a worker says that the model cannot be loaded (it is not tried again).
+    once no worker is ready and one says that the model cannot be loaded, or several died of loading it
+    (it is not tried again).
     """
 
     def __init__(
@@ -57,7 +62,10 @@ class Replicas:
         self._deaths = 0
         self._last_death = 0.0
         self._stopping = False
-        self._failed = False
+        self._failure: FailedHead | None = None
+        self._given_up = False
+        self._stillborn = 0  # workers that died before they were ready, one after the other
+        self._how = ""  # how the last worker that died did
         self._tasks: set[asyncio.Task[None]] = set()
         self._loop = asyncio.get_running_loop()
         self._watcher = self._loop.call_later(WATCH_EVERY, self._watch)
@@ -76,15 +84,23 @@ class Replicas:
         return [replica.pid for replica in self._all]
 
     async def stop(self) -> None:
-        """End all workers. What they run is finished first; what waits is the scheduler's."""
+        """End all workers, and return when their processes are gone; what waits is the scheduler's."""
         self._stopping = True
         self._watcher.cancel()
-        for task in list(self._tasks):
+        for task in self._tasks:
             task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        pids = self.pids
         for replica in list(self._all):
             if self.scheduler is not None:
                 self.scheduler.detach(replica)
             replica.close()
+        end = perf_counter() + GRACE
+        while (pids := [pid for pid in pids if _runs(pid)]) and perf_counter() < end:
+            await asyncio.sleep(0.005)
+        for pid in pids:
+            with suppress(OSError):
+                os.kill(pid, signal.SIGKILL)
         while self._all:
             await asyncio.sleep(0.005)
 
@@ -94,12 +110,13 @@ class Replicas:
         if self.scheduler is None:
             self.scheduler = self._on_ready(ready)
         self._ready.add(replica)
+        self._stillborn = 0
         self.scheduler.attach(replica)
 
     def replica_failed(self, replica: WorkerReplica, failed: FailedHead) -> None:
         log.error("%s cannot be loaded: %s", self.location.name, failed.message)
-        self._failed = True
-        self._on_failed(failed)
+        self._failure = failed
+        self._give_up()
 
     def replica_finished(self, replica: WorkerReplica, batch: Batch, reply: Reply) -> None:
         assert self.scheduler is not None
@@ -107,10 +124,17 @@ class Replicas:
 
     def replica_lost(self, replica: WorkerReplica) -> None:
         self._all.discard(replica)
+        self._stillborn += replica not in self._ready
         self._ready.discard(replica)
         if self.scheduler is not None:
             self.scheduler.lost(replica, "the process ended")
-        if self._stopping or self._failed:
+        if self._stopping:
+            return
+        if self.scheduler is None and self._failure is None and self._stillborn >= LOAD_TRIES:
+            text = f"{self.location.name}: {self._stillborn} workers died while they loaded it{self._how}"
+            self._failure = FailedHead("BackendFailed", text)
+        if self._failure is not None:
+            self._give_up()
             return
         self.restarts += 1
         delay = self._backoff()
@@ -118,6 +142,12 @@ class Replicas:
             "a worker of %s died (process %d); another starts in %.1f s", self.location.name, replica.pid, delay
         )
         self._spawn(delay)
+
+    def _give_up(self) -> None:
+        if not self._ready and not self._given_up:
+            self._given_up = True
+            assert self._failure is not None
+            self._on_failed(self._failure)
 
     # Starting
 
@@ -149,6 +179,7 @@ class Replicas:
     def _ended(self, status: int) -> None:
         if not self._stopping and status:
             how = f"signal {-status}" if status < 0 else f"exit code {status}"
+            self._how = f" ({how})"
             log.warning("a worker of %s ended with %s", self.location.name, how)
 
     def _watch(self) -> None:
@@ -162,6 +193,14 @@ class Replicas:
                 if now - since > limit + GRACE:
                     log.error("a worker of %s hangs since %.0f s; killed", self.location.name, now - since)
                     replica.kill()
+
+
+def _runs(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except OSError:
+        return False
+    return True
 
 
 def stopped(name: str) -> ForwardpassError:

@@ -14,6 +14,7 @@ import select
 import signal
 import socket
 import sys
+from contextlib import suppress
 from typing import Any
 
 import msgspec
@@ -112,7 +113,8 @@ def _reap(control: socket.socket) -> None:
             return
         if pid == 0:
             return
-        control.send(msgspec.msgpack.encode(Ended(pid, os.waitstatus_to_exitcode(status))))
+        with suppress(OSError):  # the front has gone: the next look at the link says so
+            control.send(msgspec.msgpack.encode(Ended(pid, os.waitstatus_to_exitcode(status))))
 
 
 if __name__ == "__main__":

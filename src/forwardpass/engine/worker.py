@@ -35,6 +35,8 @@ from forwardpass.types import Columns, StageTimes
 
 log = logging.getLogger(__name__)
 
+USUAL_SIZE = 256 * 1024  # bytes of a message that is read into memory used again
+
 
 def serve(
     link: socket.socket, requests: Arena | None, replies: Arena | None, model: ModelLocation, threads: int
@@ -51,7 +53,8 @@ def serve(
         link.sendall(frame(FailedHead("InvalidModel", f"{model.name}: {type(error).__name__}: {error}")))
         return
     link.sendall(frame(ReadyHead(engine.signature, engine.info)))
-    while (message := _read(link)) is not None:
+    messages = _Messages(link)
+    while (message := messages.next()) is not None:
         link.sendall(_run(engine, *message, requests, replies))
 
 
@@ -63,12 +66,11 @@ def run_batch(
     ``rows`` are the row counts of the requests whose rows ``columns`` holds.
     """
     failures: dict[int, ForwardpassError] = {}
-    spent = StageTimes(0.0, 0.0, 0.0)
     indices = list(range(len(rows)))
     while indices:
         try:
             outputs, times = _attempt(engine, columns)
-            return outputs, failures, _sum(spent, times)
+            return outputs, failures, times
         except InvalidRows as error:
             bad = _by_request(error, [rows[i] for i in indices])
             if not bad:
@@ -82,7 +84,7 @@ def run_batch(
                 return _one_by_one(engine, columns, rows, indices, failures)
             failures[indices[0]] = error
             indices = []
-    return {}, failures, spent
+    return {}, failures, StageTimes(0.0, 0.0, 0.0)
 
 
 def _attempt(engine: Engine, columns: Columns) -> tuple[Columns, StageTimes]:
@@ -150,7 +152,7 @@ def _run(engine: Engine, head: BatchHead, body: memoryview, requests: Arena | No
     except ForwardpassError as error:
         columns, pieces, failures = [], [], dict.fromkeys(range(len(head.rows)), error)
     said = {index: (_kind(error), error.message) for index, error in failures.items()}
-    return frame(ReplyHead(columns, said, (times.preprocess, times.forward, times.postprocess)), pieces)
+    return frame(ReplyHead(columns, said, times), pieces)
 
 
 def _kind(error: ForwardpassError) -> str:
@@ -168,26 +170,40 @@ def _sum(a: StageTimes, b: StageTimes) -> StageTimes:
     return StageTimes(a.preprocess + b.preprocess, a.forward + b.forward, a.postprocess + b.postprocess)
 
 
-def _read(link: socket.socket) -> tuple[BatchHead, memoryview] | None:
-    """The next message, or None once the front has closed the link."""
-    lengths = _exactly(link, LENGTHS.size)
-    if lengths is None:
-        return None
-    head_size, body_size = LENGTHS.unpack(lengths)
-    data = _exactly(link, head_size + body_size)
-    if data is None:
-        return None
-    head = decode_head(data[:head_size])
-    assert isinstance(head, BatchHead)
-    return head, data[head_size:]
+class _Messages:
+    """Messages from the front, one at a time.
 
+    A small message comes with one system call, into memory used again for the next: what looks
+    into it must be done with when ``next`` is called again, as it is once the reply is sent.
+    """
 
-def _exactly(link: socket.socket, size: int) -> memoryview | None:
-    data = memoryview(bytearray(size))
-    filled = 0
-    while filled < size:
-        count = link.recv_into(data[filled:])
-        if count == 0:
+    def __init__(self, link: socket.socket) -> None:
+        self._link = link
+        self._memory = memoryview(bytearray(USUAL_SIZE))
+
+    def next(self) -> tuple[BatchHead, memoryview] | None:
+        """The head and body of the next batch, or None once the front has closed the link."""
+        data = self._memory
+        filled = self._receive(data, 0, LENGTHS.size)
+        if filled is None:
             return None
-        filled += count
-    return data
+        head_size, body_size = LENGTHS.unpack_from(data)
+        size = LENGTHS.size + head_size + body_size
+        if size > len(data):
+            data = memoryview(bytearray(size))
+            data[:filled] = self._memory[:filled]
+        if self._receive(data, filled, size) is None:
+            return None
+        start = LENGTHS.size + head_size
+        head = decode_head(data[LENGTHS.size : start])
+        assert isinstance(head, BatchHead)
+        return head, data[start:size]
+
+    def _receive(self, data: memoryview, filled: int, least: int) -> int | None:
+        """Read until ``least`` bytes are there; how many there are, or None at the end."""
+        while filled < least:
+            count = self._link.recv_into(data[filled:])
+            if count == 0:
+                return None
+            filled += count
+        return filled

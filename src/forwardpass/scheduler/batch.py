@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from dataclasses import dataclass
 from enum import StrEnum
 
+import msgspec
 import numpy as np
 
 from forwardpass.errors import BackendFailed, ForwardpassError
@@ -28,8 +28,7 @@ class Reason(StrEnum):
     RETRY = "retry"  # run once more, because the worker that ran it died
 
 
-@dataclass(frozen=True, slots=True)
-class Reply:
+class Reply(msgspec.Struct, frozen=True, gc=False):
     """What came back for a batch: outputs of the requests that succeeded, stacked in order.
 
     ``failures`` maps the index of a request within the batch to why it failed.

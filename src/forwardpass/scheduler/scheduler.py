@@ -151,15 +151,19 @@ class Scheduler:
         """A batch came back: start the next one first, then hand out the answers."""
         now = self._clock()
         batch.finished = now
-        self.cost.learn(batch.rows, now - batch.started)
-        most = self.limits.max_batch_size
-        self._row_seconds = self.cost.seconds(most) / most if self.batched else self.cost.seconds(1)
         del self._running[id(batch)]
         if replica in self.replicas:
             self._idle.append(replica)
             if self._queue or self._retries:
                 self._dispatch()
-        self._observe([request for request in batch.answer(reply) if request.reported])
+        answered = batch.answer(reply)
+        self._learn(batch.rows, now - batch.started)  # after the answers: nobody waits for it
+        self._observe([request for request in answered if request.reported])
+
+    def _learn(self, rows: int, seconds: float) -> None:
+        self.cost.learn(rows, seconds)
+        most = self.limits.max_batch_size
+        self._row_seconds = self.cost.seconds(most) / most if self.batched else self.cost.seconds(1)
 
     def lost(self, replica: Replica, why: str) -> None:
         """A replica died. What it ran runs again, in halves; what killed too many fails."""
@@ -203,7 +207,7 @@ class Scheduler:
             self._running[id(batch)] = (replica, batch)
             try:
                 replica.run(batch)
-            except Exception as error:  # the batch loop: whatever cannot be sent, the others get their answers
+            except Exception as error:  # noqa: BLE001  the batch loop: whatever cannot be sent, the others get their answers
                 self._not_sent(replica, batch, error)
 
     def _not_sent(self, replica: Replica, batch: Batch, error: Exception) -> None:

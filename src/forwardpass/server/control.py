@@ -17,7 +17,7 @@ from forwardpass.config import Settings, available_cores
 from forwardpass.engine.messages import FailedHead, ReadyHead
 from forwardpass.engine.nursery import Nursery
 from forwardpass.engine.replicas import Replicas, stopped
-from forwardpass.errors import ForwardpassError, InvalidModel, NotFound, nearest
+from forwardpass.errors import ForwardpassError, InvalidModel, NotFound, NotReady, nearest
 from forwardpass.registry import ModelLocation, locate_models, read_model
 from forwardpass.scheduler import Scheduler
 from forwardpass.server.dataplane import DataPlane
@@ -84,15 +84,19 @@ class Control:
 
     async def _replace(self, location: ModelLocation) -> None:
         old = self._dataplane.models.get(location.name, {}).get(location.version)
-        new = self._launch(location) if old is not None and old.ready else self._begin(location)
+        beside = old is not None and old.ready
+        new = self._launch(location) if beside else self._begin(location)
         while new.state is State.LOADING:
             await asyncio.sleep(0.005)
         if not new.ready:
-            await self._end(new)
-            raise InvalidModel(f"model {location.name!r} cannot be loaded: {new.reason}")
+            reason = new.reason
+            stale = new if beside else old
+            if stale is not None:
+                await self._end(stale)
+            raise InvalidModel(f"model {location.name!r} cannot be loaded: {reason}")
         self._dataplane.models[location.name][location.version] = new
         self.on_change()
-        if old is not None and old is not new:
+        if old is not None:
             await self._end(old)
 
     def _launch(self, location: ModelLocation) -> ServedModel:
@@ -129,6 +133,8 @@ class Control:
     def _failed(self, served: ServedModel, failed: FailedHead) -> None:
         log.error("%s: %s", served.name, failed.message)
         served.state, served.reason = State.UNAVAILABLE, failed.message
+        if served.scheduler is not None:
+            served.scheduler.stop(NotReady(f"model {served.name!r} is not ready: {failed.message}"))
         self.on_change()
 
     async def _stop(self, served: ServedModel) -> None:

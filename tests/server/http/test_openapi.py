@@ -217,12 +217,13 @@ def test_a_tensor_too_large_to_show_has_no_example(tmp_path: Path) -> None:
     assert "example" not in body["content"]["application/json"]
 
 
-@pytest.mark.parametrize("content", [b"", b"{}", b'{"instances": 3}', b'{"instances": [[1, 2]]}', b"\xff"])
+@pytest.mark.parametrize("content", [b"", b"{}", b'x\n"1', b'{"instances": 3}', b'{"instances": [[1, 2]]}', b"\xff"])
 def test_a_broken_sample_is_no_example(content: bytes, tmp_path: Path) -> None:
     served = one_model(InputSpec(TensorSpec("x", DType.FP32, (None,)), InputType.NUMBER), tmp_path)
-    example = samples.example_of(served, samples.SampleBody(content, "application/json"))
-    assert example is not None
-    assert example.instances == [0.0]
+    for kind in ("application/json", "text/csv", "text/plain", "image/png"):
+        example = samples.example_of(served, samples.SampleBody(content, kind))
+        assert example is not None
+        assert example.instances == [0.0]
 
 
 def test_a_table_is_an_example_of_all_its_rows(tmp_path: Path) -> None:

@@ -183,12 +183,12 @@ def test_a_bare_model_takes_json(page: Page) -> None:
 
 
 @needs_browser
-@pytest.mark.parametrize("model", ["affine", "two-inputs", "bytes", "half", "bool", "lookup", "unbatched"])
-def test_every_kind_of_tensor_has_a_form_that_works(page: Page, model: str) -> None:
-    choose(page, model)
-    predict(page)
-    expect(page.locator(".answer .error")).to_have_count(0)
-    assert json.loads(run_curl(page))["predictions"]
+def test_every_kind_of_tensor_has_a_form_that_works(page: Page) -> None:
+    for model in ("affine", "two-inputs", "bytes", "half", "bool", "lookup", "unbatched"):
+        choose(page, model)
+        predict(page)
+        expect(page.locator(".answer .error")).to_have_count(0)
+        assert json.loads(run_curl(page))["predictions"], model
 
 
 @needs_browser

@@ -130,7 +130,10 @@ class App:
 
     async def load(self, request: Request) -> Response:
         self._require_control()
-        await _json_body(request)
+        parameters = (await _json_body(request)).get("parameters") or {}
+        if parameters:
+            names = ", ".join(sorted(map(str, parameters)))
+            raise InvalidInput(f"load parameters ({names}) are not offered; change the model's folder and load again")
         await self.control.load(request.path_params["name"])
         return json({})
 

@@ -65,7 +65,7 @@ def example_of(served: ServedModel, sample: SampleBody | None) -> Example | None
     if sample is not None and len(sample.content) <= MOST_BYTES:
         try:
             return _example(_columns(served, sample), served)
-        except (ForwardpassError, ValueError, KeyError, TypeError):
+        except (ForwardpassError, ValueError, KeyError, TypeError, csv.Error):
             pass  # the file is the user's own, and shown as it is; a broken one is no example
     values = {spec.name: _make_up(spec, served.signature.batched) for spec in served.signature.inputs}
     if not values or any(value is None for value in values.values()):

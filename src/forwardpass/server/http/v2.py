@@ -264,12 +264,19 @@ class V2Route(Route):
             if not isinstance(timeout, int | float) or isinstance(timeout, bool) or timeout <= 0:
                 raise InvalidInput(f"parameter `timeout` must be microseconds above 0, got {short(timeout)}")
             exchange.deadline = min(exchange.deadline, exchange.arrived + timeout / 1e6)
+        if "sequence_id" in parameters:
+            raise InvalidInput("sequences (`sequence_id`) are not offered: every request stands for itself")
         exchange.all_binary = parameters.get("binary_data_output") is True
 
     def _binary(self, output: OutputBody) -> bool:
         if output.name not in self._outputs:
             raise InvalidInput(f"unknown output {output.name!r}.{nearest(output.name, self._outputs)}")
-        return bool(output.parameters and output.parameters.get("binary_data") is True)
+        if not output.parameters:
+            return False
+        for name in ("classification", "shared_memory_region"):
+            if name in output.parameters:
+                raise InvalidInput(f"output {output.name!r}: `{name}` is not offered; ask for the plain output")
+        return output.parameters.get("binary_data") is True
 
     # Encoding
 
@@ -373,7 +380,10 @@ def _header_length(value: bytes, size: int) -> int:
 
 
 def _binary_size(tensor: AnyTensor) -> int:
-    size = (tensor.parameters or {}).get("binary_data_size")
+    parameters = tensor.parameters or {}
+    if "shared_memory_region" in parameters:
+        raise InvalidInput(f"input {tensor.name!r}: shared memory is not offered; send `data` or raw bytes")
+    size = parameters.get("binary_data_size")
     if not isinstance(size, int) or isinstance(size, bool) or size < 0:
         raise InvalidInput(f"input {tensor.name!r} has neither `data` nor a `binary_data_size`")
     return size
