@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import sys
 import warnings
+from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +22,7 @@ from sklearn.neural_network import MLPClassifier
 sys.path.insert(0, str(Path(__file__).parents[2]))  # run as a program: the repository's root
 
 from examples.training import digits_pictures as pictures
+from examples.training import digits_strokes as strokes
 from examples.training.digits_pictures import Pixels, Random
 from examples.training.model_card import write_card
 
@@ -31,13 +34,15 @@ from forwardpass.types import DType, TensorSpec
 FOLDER = Path(__file__).parents[1] / "models" / "digits"
 UNKNOWN = 10
 PICTURES_PER_SCAN = 30
+DRAWINGS_PER_DIGIT = 1_500
+DRAWINGS_PER_OTHER = 250
 
 
 def main() -> None:
     random = np.random.default_rng(11)
-    drawn, labels = training_pictures(random)
-    print(f"{len(drawn)} pictures drawn, {labels.count(UNKNOWN)} of them no digit")
-    network = train(features_of(drawn), labels)
+    features, labels = features_of(training_pictures(random))
+    print(f"{len(features)} pictures, {np.count_nonzero(labels == UNKNOWN)} of them no digit")
+    network = train(features, labels)
     onnx.save(to_onnx(network), FOLDER / "model.onnx")
     write_sample()
     figures = figures_of(forwardpass.load(FOLDER, threads=1))
@@ -45,48 +50,58 @@ def main() -> None:
     print("\n".join(f"{name}: {figure}" for name, figure in figures.items()))
 
 
-def training_pictures(random: Random) -> tuple[list[Pixels], list[int]]:
-    """Pictures and their classes, 0 to 9 and ``UNKNOWN``."""
+def training_pictures(random: Random) -> Iterator[tuple[Pixels, int]]:
+    """Pictures with their classes, 0 to 9 and ``UNKNOWN``, one after another: together they fill gigabytes."""
     ink, digits = pictures.scans()
     font = pictures.outline_font()
-    drawn: list[Pixels] = []
-    labels: list[int] = []
     for sign, digit in zip(ink[: pictures.TRAINED_SCANS], digits[: pictures.TRAINED_SCANS], strict=True):
-        drawn += [pictures.draw(sign, random) for _ in range(PICTURES_PER_SCAN)]
-        labels += [int(digit)] * PICTURES_PER_SCAN
+        for _ in range(PICTURES_PER_SCAN):
+            yield pictures.draw(sign, random), int(digit)
     for digit in range(10):
         # without printed digits the network takes crisp, even strokes for the mark of a letter
-        drawn += [pictures.draw(pictures.letter(str(digit), font, random), random) for _ in range(150)]
-        labels += [digit] * 150
-    unknown = _no_digits(font, random)
-    return drawn + unknown, labels + [UNKNOWN] * len(unknown)
+        for _ in range(150):
+            yield pictures.draw(pictures.letter(str(digit), font, random), random), digit
+        ways = strokes.DIGITS[str(digit)]
+        for drawing in range(DRAWINGS_PER_DIGIT):
+            yield strokes.drawing(ways[drawing % len(ways)], random), digit
+    for picture in _no_digits(font, random):
+        yield picture, UNKNOWN
 
 
-def _no_digits(font: Any, random: Random) -> list[Pixels]:
-    patches = list(pictures.photo_patches("china.jpg", 16_000, random))
-    noises = [pictures.noise(random) for _ in range(4_000)]
-    return [
-        *(pictures.draw(pictures.letter(sign, font, random, 0.7), random) for sign in pictures.SIGNS * 250),
-        *(pictures.draw(pictures.scribble(random), random) for _ in range(5_000)),
-        *(pictures.draw(pictures.cut_shape(random), random) for _ in range(4_000)),
-        *(pictures.soften(patch, random) for patch in patches[:7_000]),
-        *(pictures.soften(noise, random) for noise in noises[:2_000]),
-        *patches[7_000:],
-        *noises[2_000:],
-        *(np.full((9, 9), level, np.uint8) for level in range(256)),
-    ]
+def _no_digits(font: Any, random: Random) -> Iterator[Pixels]:
+    for sign in pictures.SIGNS * 250:
+        yield pictures.draw(pictures.letter(sign, font, random, 0.7), random)
+    for ways in strokes.OTHERS.values():
+        for drawing in range(DRAWINGS_PER_OTHER):
+            yield strokes.drawing(ways[drawing % len(ways)], random)
+    for _ in range(5_000):
+        yield pictures.draw(pictures.scribble(random), random)
+    for _ in range(4_000):
+        yield pictures.draw(pictures.cut_shape(random), random)
+    for number, patch in enumerate(pictures.photo_patches("china.jpg", 16_000, random)):
+        yield pictures.soften(patch, random) if number < 7_000 else patch
+    for number in range(4_000):
+        picture = pictures.noise(random)
+        yield pictures.soften(picture, random) if number < 2_000 else picture
+    for level in range(256):
+        yield np.full((9, 9), level, np.uint8)
 
 
-def features_of(drawn: list[Pixels]) -> Pixels:
-    """What the network sees: the model's own preprocessing, but for decoding the file."""
+def features_of(labelled: Iterator[tuple[Pixels, int]]) -> tuple[Pixels, Pixels]:
+    """What the network sees, the model's own preprocessing but for decoding the file; and the classes."""
     entries = [entry for entry in read_model_config(FOLDER).preprocess if entry["step"] != "decode_image"]
     gray = TensorSpec("image", DType.UINT8, (None, None, None))
-    column = np.empty(len(drawn), dtype=object)
-    column[:] = drawn
-    return create_pipeline(entries, [gray], FOLDER, "preprocess").run({"image": column})["ink"]
+    pipeline = create_pipeline(entries, [gray], FOLDER, "preprocess")
+    features, labels = [], []
+    while part := list(islice(labelled, 1000)):
+        column = np.empty(len(part), dtype=object)
+        column[:] = [picture for picture, _ in part]
+        features.append(pipeline.run({"image": column})["ink"])
+        labels += [label for _, label in part]
+    return np.concatenate(features), np.array(labels)
 
 
-def train(features: Pixels, labels: list[int]) -> MLPClassifier:
+def train(features: Pixels, labels: Pixels) -> MLPClassifier:
     """A coarse and a fine pass: 18 epochs, then 8 at a fifth of the learning rate."""
     warnings.filterwarnings("ignore", message="Stochastic Optimizer: Maximum iterations")
     rows = features.reshape(len(features), -1)

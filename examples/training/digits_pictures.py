@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import io
 import string
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -17,11 +17,13 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFilter, ImageFont
 from sklearn.datasets import load_digits, load_sample_image
 
+from examples.training import digits_strokes as strokes
+
 Pixels = NDArray[Any]
 Random = np.random.Generator
 
 TRAINED_SCANS = 1347  # scans lie in writers' order: those after it are of writers never trained on
-SIMILAR = "OoDQIlijSsZzBbGgq"  # letters that a reader takes for a digit when they stand alone
+SIMILAR = "OoDQIlijSsZzBbGgq|"  # signs that a reader takes for a digit when they stand alone
 DISSIMILAR = "".join(letter for letter in string.ascii_letters if letter not in SIMILAR)
 SIGNS = DISSIMILAR + "#$%&*+=?@<>^~{}"
 KERNELS = (Image.Resampling.NEAREST, Image.Resampling.BILINEAR, Image.Resampling.BICUBIC)
@@ -94,7 +96,14 @@ def letter(text: str, font: Any, random: Random, coarse: float = 0.5) -> Pixels:
 
 
 def scribble(random: Random) -> Pixels:
-    """Strokes at random, or a filled shape."""
+    """Strokes at random, or a filled shape; none so narrow and upright that it may be a 1."""
+    while True:
+        sign = _any_scribble(random)
+        if sign.shape[1] > 0.4 * sign.shape[0]:
+            return sign
+
+
+def _any_scribble(random: Random) -> Pixels:
     image = Image.new("L", (40, 40))
     pen = ImageDraw.Draw(image)
     points = [tuple(point) for point in random.integers(3, 37, (12, 2)).tolist()]
@@ -166,9 +175,15 @@ def bitmap_font() -> Any:
     return ImageFont.load_default_imagefont()
 
 
+def drawings(forms: Mapping[str, list[str]], each: int, random: Random) -> tuple[list[Pixels], list[str]]:
+    """``each`` drawings of every form, and the sign that each is of."""
+    signs = [(sign, form) for sign, ways in forms.items() for form in ways for _ in range(each)]
+    return [strokes.drawing(form, random) for _, form in signs], [sign for sign, _ in signs]
+
+
 def evaluation_pictures() -> dict[str, tuple[list[bytes], list[str]]]:
     """PNG images that no training saw, with their labels: scans of other writers, another
-    photograph, another font, other seeds."""
+    photograph, another font, other ways of drawing, other seeds."""
     random = np.random.default_rng(20)
     ink, digits = scans()
     held_out = [draw(sign, random, bend=0) for sign in ink[TRAINED_SCANS:]]
@@ -181,6 +196,8 @@ def evaluation_pictures() -> dict[str, tuple[list[bytes], list[str]]]:
         "noise": ([noise(random) for _ in range(400)], None),
         "letters": (_letters(DISSIMILAR * 6, bitmap_font(), random), None),
         "similar_letters": (_letters(SIMILAR * 6, bitmap_font(), random), None),
+        "drawn_digits": drawings(strokes.HELD_OUT_DIGITS, 20, np.random.default_rng(21)),
+        "drawn_others": (drawings(strokes.HELD_OUT_OTHERS, 20, np.random.default_rng(22))[0], None),
     }
     return {
         name: ([png(picture) for picture in pictures], labels or ["unknown"] * len(pictures))
@@ -199,6 +216,7 @@ def evaluate(labels_of: Callable[[list[bytes]], list[str]]) -> dict[str, float]:
     rejected = {name: pair[0].count("unknown") / len(pair[0]) for name, pair in found.items()}
     figures = {"accuracy": share["digits"], "false_rejection": rejected["digits"]}
     figures |= {"printed_accuracy": share["printed_digits"], "printed_false_rejection": rejected["printed_digits"]}
-    for name in ("photographs", "noise", "letters", "similar_letters"):
+    figures |= {"drawn_accuracy": share["drawn_digits"], "drawn_false_rejection": rejected["drawn_digits"]}
+    for name in ("photographs", "noise", "letters", "similar_letters", "drawn_others"):
         figures[f"false_acceptance_{name}"] = 1 - rejected[name]
     return {name: round(figure, 4) for name, figure in figures.items()}

@@ -125,9 +125,7 @@ def test_what_fails_the_whole_batch_is_found(
 
 @settings(max_examples=60, deadline=None)
 @given(st.data(), st.lists(st.integers(0, 4), min_size=1, max_size=10))
-def test_every_request_gets_its_own_rows_or_its_own_error(
-    engine: Engine, data: st.DataObject, rows: list[int]
-) -> None:
+def test_every_request_gets_its_own_rows_or_its_own_error(engine: Engine, data: st.DataObject, rows: list[int]) -> None:
     kinds = [1.0, 2.0, 3.0, -1.0, 1000.0, 2000.0, 5000.0]
     requests = [data.draw(st.lists(st.sampled_from(kinds), min_size=n, max_size=n)) for n in rows]
     answers, failures = run(engine, [value for request in requests for value in request], rows)

@@ -81,9 +81,7 @@ def test_batches_without_rows_do_no_harm(batches: list[tuple[int, float]]) -> No
     st.lists(st.floats(0.0, 10.0), min_size=2, max_size=6),
     st.integers(1, 256),
 )
-def test_more_time_never_means_fewer_rows(
-    batches: list[tuple[int, float]], budgets: list[float], most: int
-) -> None:
+def test_more_time_never_means_fewer_rows(batches: list[tuple[int, float]], budgets: list[float], most: int) -> None:
     model = taught(*batches)
     rows = [model.rows_within(seconds, most) for seconds in sorted(budgets)]
     assert rows == sorted(rows)

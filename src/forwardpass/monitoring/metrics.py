@@ -79,8 +79,10 @@ class ModelStats:
                 self.failed_seconds += record.total
                 continue
             doors[record.door] = doors.get(record.door, 0) + 1
-            total.observe(record.total)
-            queue.observe(record.queue)
+            total.counts[bisect_left(SECONDS, record.total)] += 1
+            total.sum += record.total
+            queue.counts[bisect_left(SECONDS, record.queue)] += 1
+            queue.sum += record.queue
             self.rows += record.rows
             self.compute += record.compute
         for door, count in doors.items():

@@ -66,12 +66,15 @@ class Batch:
         if reply.failures or (len(self.requests) == 1 and not self.requests[0].done):
             return self._answer_each(reply)
         ended: list[Request] = []
-        columns = list(reply.outputs.items())
+        outputs = list(reply.outputs.items())
         start = 0
         for request in self.requests:
             stop = start + request.rows
             if not request.done:
-                succeed(request, {name: array[start:stop] for name, array in columns})
+                own: Columns = {}
+                for name, array in outputs:
+                    own[name] = array[start:stop]
+                succeed(request, own)
                 ended.append(request)
             start = stop
         return ended

@@ -46,9 +46,16 @@ def record(served: ServedModel, request: Request, now: float, at: float) -> Reco
             request.id, served.name, served.version, request.door, outcome, at, request.rows, request.bytes_in,
             request.bytes_out, now - request.arrived, queue, 0.0, 0.0, 0.0, 0.0, 0,
         )  # fmt: skip
-    compute = (batch.finished - batch.started) * request.rows / (batch.rows or 1)
+    whole = request.whole
+    compute = _share(request) if whole is None else sum(map(_share, whole.parts))
     return Record(
         request.id, served.name, served.version, request.door, outcome, at, request.rows, request.bytes_in,
         request.bytes_out, now - request.arrived, queue, times.preprocess, times.forward, times.postprocess,
         compute, batch.rows,
     )  # fmt: skip
+
+
+def _share(request: Request) -> float:
+    """Seconds of a worker that fall to a request, by its share of the rows of its batch."""
+    batch = request.batch
+    return (batch.finished - batch.started) * request.rows / (batch.rows or 1) if batch is not None else 0.0

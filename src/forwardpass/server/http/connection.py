@@ -84,7 +84,9 @@ class Connection(HttpToolsProtocol):
         need not see them twice; it stands between two messages as before.
         """
         heads = self.door.heads
-        while data and not self._slow():
+        if self._slow():
+            return data
+        while data:
             end = data.find(b"\r\n\r\n") + 4
             head = heads.get(data[:end])
             if head is None or head.length is None or end + head.length > len(data):
@@ -190,7 +192,16 @@ class Connection(HttpToolsProtocol):
         length = headers.get(b"content-length")
         number = int(length) if length is not None and length.isdigit() else None
         echo = headers.get(b"x-request-id")
-        head = Head(route, headers, keep_alive, number, b"" if echo is None else b"x-request-id: %b\r\n" % echo)
+        split = headers.get(b"inference-header-content-length")
+        head = Head(
+            route,
+            headers,
+            keep_alive,
+            number,
+            int(split) if split is not None and split.isdigit() else None,
+            headers.get(b"content-encoding", b"").lower(),
+            b"" if echo is None else b"x-request-id: %b\r\n" % echo,
+        )
         raw, self._unknown_head = self._unknown_head, b""
         if number is not None and keep_alive and raw.startswith(b"POST ") and headers.keys().isdisjoint(_NOT_KEPT):
             self.door.learn(raw, head)
@@ -201,12 +212,12 @@ class Connection(HttpToolsProtocol):
         self.exchanges.append(exchange)
         exchange.arrived = clock()
         exchange.bytes_in = len(exchange.body)
-        served = exchange.route.served
+        served = exchange.head.route.served
         try:
-            coding = exchange.head.headers.get(b"content-encoding")
-            if coding is not None:
-                exchange.body = decompressed(bytes(exchange.body), coding.lower(), self.door.settings.max_body_bytes)
-            exchange.route.decode(exchange)
+            if exchange.head.coding:
+                body = decompressed(bytes(exchange.body), exchange.head.coding, self.door.settings.max_body_bytes)
+                exchange.body = body
+            exchange.head.route.decode(exchange)
         except ForwardpassError as error:
             self.door.dataplane.refused(served, exchange, error)
             exchange.fail(error)
@@ -225,8 +236,8 @@ class Connection(HttpToolsProtocol):
         if self.discarding:
             return
         echo = exchange.head.echo
-        if not exchange.keep_alive or self.closing or self.door.draining:
-            exchange.keep_alive = False
+        if not exchange.head.keep_alive or self.closing or self.door.draining:
+            exchange.last = True
             echo += b"connection: close\r\n"
         parts = (line, self.door.date_header, headers, echo, len(body), body)
         answer = b"%b%b%b%bcontent-length: %d\r\n\r\n%b" % parts
@@ -236,6 +247,8 @@ class Connection(HttpToolsProtocol):
             return
         exchanges.popleft()
         self._write(exchange, answer)
+        if not exchanges and not self.pipeline:
+            return
         while exchanges and exchanges[0].answer is not None:
             later = exchanges.popleft()
             self._write(later, later.answer or b"")
@@ -246,7 +259,7 @@ class Connection(HttpToolsProtocol):
         self.transport.write(answer)
         exchange.response_complete = True
         self.since = self.door.now
-        if not exchange.keep_alive:
+        if exchange.last:
             self.transport.close()
 
     # The ASGI lane
@@ -303,7 +316,7 @@ class Connection(HttpToolsProtocol):
         error = TooLarge(f"the body is over {most} bytes, the most this server takes (`--max-body-bytes`)")
         if self.incoming is not None:
             self.incoming.arrived = clock()
-            self.door.dataplane.refused(self.incoming.route.served, self.incoming, error)
+            self.door.dataplane.refused(self.incoming.head.route.served, self.incoming, error)
         self._refuse(413, error.message)
 
     def _refuse(self, status: int, message: str) -> None:

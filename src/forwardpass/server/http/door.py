@@ -85,7 +85,7 @@ class Door:
 
     def cancel(self, exchange: Exchange) -> None:
         """Its client is gone."""
-        scheduler = exchange.route.served.scheduler
+        scheduler = exchange.head.route.served.scheduler
         if scheduler is not None and not exchange.done:
             scheduler.cancel(exchange)
 
@@ -93,7 +93,7 @@ class Door:
         """A fault of ours while a request was decoded: logged whole, told in one line."""
         log.error("a request could not be decoded", exc_info=error)
         failure = BackendFailed("the request could not be read; the server's log says why")
-        self.dataplane.refused(exchange.route.served, exchange, failure)
+        self.dataplane.refused(exchange.head.route.served, exchange, failure)
         exchange.fail(failure)
 
     def _add(self, routes: dict[bytes, Route], path: str, served: ServedModel) -> None:

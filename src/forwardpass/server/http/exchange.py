@@ -45,13 +45,16 @@ class Route(ABC):
 class Head:
     """A request's line and headers, understood: what they ask for, and how the answer goes back.
 
-    ``length`` is the body's where the headers give it. ``echo`` are header lines of every answer.
+    ``length`` is the body's where the headers give it, ``split`` the length of the JSON before raw
+    tensors (V2), ``coding`` the content encoding or empty. ``echo`` are header lines of every answer.
     """
 
     route: Route
     headers: dict[bytes, bytes]
     keep_alive: bool
     length: int | None
+    split: int | None
+    coding: bytes
     echo: bytes
 
 
@@ -62,18 +65,16 @@ class Exchange(Request):
     rows = 0
     answer: bytes | None = None  # kept while earlier exchanges of the connection are not written
     response_complete = False
+    last = False  # the connection closes after this answer
     binary: dict[str, bool] | None = None  # V2: the outputs asked for, and whether each as raw bytes
-    all_binary = False
 
     def __init__(self, connection: Connection, head: Head, body: bytes | bytearray = b"") -> None:
         self.connection = connection
-        self.route = head.route
         self.head = head
         self.body = body
-        self.keep_alive = head.keep_alive
 
     def succeed(self, outputs: Columns) -> None:
-        kind, body = self.route.encode(self, outputs)
+        kind, body = self.head.route.encode(self, outputs)
         batch, started = self.batch, self.started
         if batch is not None and started is not None:
             shared = batch.server_timing or _server_timing(batch)

@@ -95,7 +95,6 @@ class _Layout:
     rows: int
     key: Any
     binary: dict[str, bool] | None
-    all_binary: bool
 
 
 class V2Route(Route):
@@ -106,7 +105,7 @@ class V2Route(Route):
         signature = served.signature
         self._batched = signature.batched
         self._inputs = {spec.name: _input(spec) for spec in signature.inputs}
-        self._outputs = {spec.name for spec in signature.outputs}
+        self._outputs = [spec.name for spec in signature.outputs]
         self._all_float = bool(signature.inputs) and all(spec.tensor.dtype.is_float for spec in signature.inputs)
         self._ragged = any(None in spec.tensor.shape[1:] for spec in signature.inputs)
         names = (orjson.dumps(served.name), orjson.dumps(served.version))
@@ -119,11 +118,11 @@ class V2Route(Route):
 
     def decode(self, exchange: Exchange) -> None:
         exchange.deadline = exchange.arrived + self.served.limits.timeout
-        length = exchange.head.headers.get(HEADER_LENGTH)
-        if length is None:
+        split = exchange.head.split
+        if split is None or split > len(exchange.body):
+            _check_split(exchange)
             self._decode_body(exchange, self._parse(exchange.body), memoryview(b""))
             return
-        split = _header_length(length, len(exchange.body))
         header = bytes(exchange.body[:split])
         layout = self._layouts.get(header)
         if layout is not None and layout.size == len(exchange.body) - split:
@@ -137,22 +136,21 @@ class V2Route(Route):
         exchange.id = body.id
         exchange.columns = self._columns(body.inputs, tail)
         self._rows(exchange)
-        if body.parameters is not None:
-            self._parameters(exchange, body.parameters)
         if body.outputs is not None:
             exchange.binary = {output.name: self._binary(output) for output in body.outputs}
+        if body.parameters is not None:
+            self._parameters(exchange, body.parameters)
 
     def _decode_as(self, exchange: Exchange, layout: _Layout, start: int) -> None:
         """The same where the header's bytes were understood before."""
         body = exchange.body
-        exchange.columns = {
-            name: np.ndarray(shape, dtype, body, start + offset) for name, dtype, shape, offset in layout.tensors
-        }
+        columns = exchange.columns = {}
+        for name, dtype, shape, offset in layout.tensors:
+            columns[name] = np.ndarray(shape, dtype, body, start + offset)
         exchange.rows = layout.rows
         exchange.nbytes = layout.size
         exchange.key = layout.key
         exchange.binary = layout.binary
-        exchange.all_binary = layout.all_binary
 
     def _learn(self, header: bytes, body: AnyBody, exchange: Exchange) -> None:
         """Remember a header that says the same whenever it comes again."""
@@ -169,9 +167,7 @@ class V2Route(Route):
             offset += array.nbytes
         if len(self._layouts) >= MAX_HEADERS:
             self._layouts.clear()
-        self._layouts[header] = _Layout(
-            tuple(tensors), offset, exchange.rows, exchange.key, exchange.binary, exchange.all_binary
-        )
+        self._layouts[header] = _Layout(tuple(tensors), offset, exchange.rows, exchange.key, exchange.binary)
 
     def _parse(self, raw: bytes | bytearray) -> AnyBody:
         if self._all_float:
@@ -266,7 +262,8 @@ class V2Route(Route):
             exchange.deadline = min(exchange.deadline, exchange.arrived + timeout / 1e6)
         if "sequence_id" in parameters:
             raise InvalidInput("sequences (`sequence_id`) are not offered: every request stands for itself")
-        exchange.all_binary = parameters.get("binary_data_output") is True
+        if parameters.get("binary_data_output") is True:
+            exchange.binary = dict.fromkeys(exchange.binary or self._outputs, True)
 
     def _binary(self, output: OutputBody) -> bool:
         if output.name not in self._outputs:
@@ -284,7 +281,7 @@ class V2Route(Route):
         binary = exchange.binary
         if len(outputs) == 1 and not exchange.id:
             (name,) = outputs
-            if exchange.all_binary or (binary is not None and binary.get(name)):
+            if binary is not None and binary.get(name):
                 return self._encode_raw(name, outputs[name])
         return self._encode_any(exchange, outputs, binary)
 
@@ -307,7 +304,7 @@ class V2Route(Route):
         tails: list[bytes] = []
         for name in outputs if binary is None else binary:
             array = outputs[name]
-            if exchange.all_binary or (binary is not None and binary[name]):
+            if binary is not None and binary[name]:
                 tails.append(bytes_from_array(array))
                 entries.append(self._raw_entry(name, array, len(tails[-1])))
             else:
@@ -368,15 +365,12 @@ def _floats_array(known: _Input, shape: list[int], data: list[float]) -> Array:
         return array_from_json(known.spec.name, known.spec.tensor.dtype, tuple(shape), data)  # which one, it says
 
 
-def _header_length(value: bytes, size: int) -> int:
-    try:
-        length = int(value)
-    except ValueError:
-        length = -1
-    if not 0 <= length <= size:
-        text = value.decode("latin-1")
+def _check_split(exchange: Exchange) -> None:
+    """Refuse a header length that is no length of this body."""
+    value = exchange.head.headers.get(HEADER_LENGTH)
+    if value is not None:
+        text, size = value.decode("latin-1"), len(exchange.body)
         raise InvalidInput(f"Inference-Header-Content-Length is {text!r}; the body has {size} bytes")
-    return length
 
 
 def _binary_size(tensor: AnyTensor) -> int:
