@@ -27,6 +27,7 @@ examples: .venv/dev.stamp
 
 docs: .venv/dev.stamp
 	$(BIN)/python docs/generate.py
+	$(BIN)/python docs/generate_cli.py
 
 # Needs uv. Writes what both commands install, with hashes.
 lock:

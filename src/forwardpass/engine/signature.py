@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import fields
+from dataclasses import MISSING, fields
 from typing import Any
 
 import yaml
@@ -49,7 +49,8 @@ def step_line(step: Step) -> str:
 
 
 def _is_set(step: Step, item: Any) -> bool:
-    return bool(getattr(step, item.name) != item.default)
+    default = item.default if item.default_factory is MISSING else item.default_factory()
+    return bool(getattr(step, item.name) != default)
 
 
 def _short(value: Any) -> str:

@@ -58,13 +58,14 @@ def main(fd: int) -> None:
     sources: list[Any] = [control, wake]
     signal.signal(signal.SIGCHLD, lambda *_: None)
     signal.set_wakeup_fd(woken, warn_on_full_buffer=False)
-    while True:
-        ready, _, _ = select.select(sources, [], [])
-        if wake in ready:
-            os.read(wake, 4096)
-            _reap(control)
-        if control in ready and not _fork(control):
-            return
+    with suppress(ConnectionResetError, BrokenPipeError):  # the front went while it was told something
+        while True:
+            ready, _, _ = select.select(sources, [], [])
+            if wake in ready:
+                os.read(wake, 4096)
+                _reap(control)
+            if control in ready and not _fork(control):
+                return
 
 
 def _fork(control: socket.socket) -> bool:
@@ -113,8 +114,7 @@ def _reap(control: socket.socket) -> None:
             return
         if pid == 0:
             return
-        with suppress(OSError):  # the front has gone: the next look at the link says so
-            control.send(msgspec.msgpack.encode(Ended(pid, os.waitstatus_to_exitcode(status))))
+        control.send(msgspec.msgpack.encode(Ended(pid, os.waitstatus_to_exitcode(status))))
 
 
 if __name__ == "__main__":

@@ -43,9 +43,10 @@ def listen(host: str, port: int) -> socket.socket:
     try:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         sock.bind((host, port))
-    except OSError as error:
+    except (OSError, OverflowError) as error:
         sock.close()
-        raise InvalidSettings(f"cannot listen on {host}:{port}: {error.strerror}; choose another --port") from None
+        reason = getattr(error, "strerror", None) or str(error)
+        raise InvalidSettings(f"cannot listen on {host}:{port}: {reason}; choose another --port") from None
     return sock
 
 
