@@ -34,8 +34,8 @@ from forwardpass.types import DType, TensorSpec
 FOLDER = Path(__file__).parents[1] / "models" / "digits"
 UNKNOWN = 10
 PICTURES_PER_SCAN = 30
-DRAWINGS_PER_DIGIT = 1_500
-DRAWINGS_PER_OTHER = 250
+DRAWINGS_PER_DIGIT = 2_000
+DRAWINGS_PER_OTHER = 350
 
 
 def main() -> None:

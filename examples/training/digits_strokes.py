@@ -123,6 +123,13 @@ OTHERS = {
     "arrow": ["05 95 | 62! 95! 68"],
     "tick": ["05! 29! 90"],
     "wave": ["05 23 35 57 75 93"],
+    "zigzag": ["03! 28! 32! 57! 62! 87! 93", "06! 32! 46! 73! 87"],
+    "triangle": ["40! 08! 88! 40"],
+    "infinity": ["43 21 03 25 43 61 83 65 43"],
+    "two strokes": ["20 29 | 60 69"],
+    "fence": ["20 29 | 60 69 | 03 83 | 06 86"],
+    "moon": ["40 11 04 18 49 36 33 40"],
+    "cross in a ring": ["40 11 04 18 49 78 84 71 40 | 40 49 | 05 85"],
     "ring in a ring": ["40 11 04 18 49 78 84 71 40 | 43 34 45 54 43"],
 }
 
@@ -145,7 +152,8 @@ HELD_OUT_OTHERS = {
 
 def drawing(form: str, random: Random) -> NDArray[np.uint8]:
     """A gray picture, black on white, about 300 pixels a side, of one form drawn with a round pen."""
-    strokes = _placed(_bent([_trace(stroke, random) for stroke in form.split("|")], random), random)
+    unsteady = random.uniform(0.15, 0.55)
+    strokes = _placed(_bent([_trace(stroke, unsteady, random) for stroke in form.split("|")], random), random)
     side = int(random.integers(220, 340))
     pen = side * float(np.exp(random.uniform(np.log(0.03), np.log(0.1))))
     sheet = Image.new("L", (side, side), 255)
@@ -154,11 +162,11 @@ def drawing(form: str, random: Random) -> NDArray[np.uint8]:
     return np.asarray(sheet)
 
 
-def _trace(stroke: str, random: Random) -> Points:
+def _trace(stroke: str, unsteady: float, random: Random) -> Points:
     """The pen's path: a curve through the points, each a little off, with the unsteadiness of a mouse."""
     tokens = stroke.split()
     points = np.array([[int(token[0]), int(token[1])] for token in tokens], dtype=float)
-    points += random.normal(0, 0.2, 2) + random.normal(0, 0.32, points.shape)
+    points += random.normal(0, 0.2, 2) + random.normal(0, unsteady, points.shape)
     corners = [0, *(at for at, token in enumerate(tokens) if token.endswith("!") and 0 < at), len(tokens) - 1]
     parts = [_curve(points[start : end + 1]) for start, end in zip(corners, corners[1:], strict=False) if start < end]
     path = np.concatenate(parts)
@@ -183,9 +191,9 @@ def _bent(strokes: list[Points], random: Random) -> list[Points]:
     """Slanted, turned, made wider or narrower, and bent as a whole."""
     turn, slant, wider = random.normal(0, 0.08), random.normal(0.06, 0.14), np.exp(random.normal(0, 0.18))
     matrix = np.array([[np.cos(turn), np.sin(turn)], [-np.sin(turn), np.cos(turn)]]) @ [[1, 0], [-slant, 1]]
-    bend = random.normal(0, 0.012, (2, 2))
     bent = [(stroke - [3, 4.5]) * [wider, 1] @ matrix for stroke in strokes]
-    return [stroke + (stroke**2) @ bend for stroke in bent]
+    waves, phases = random.normal(0, 0.25, (2, 2, 2)), random.uniform(0, 2 * np.pi, (2, 2, 2))
+    return [stroke + (waves * np.sin(0.5 * stroke[:, None, :, None] + phases)).sum(axis=(1, 2)) for stroke in bent]
 
 
 def _placed(strokes: list[Points], random: Random) -> list[Points]:

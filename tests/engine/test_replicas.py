@@ -16,7 +16,6 @@ from tests.engine.workers import (
     HANGS,
     KILLER,
     REFUSED,
-    SLOW,
     Awaited,
     children,
     close,
@@ -108,12 +107,13 @@ def test_what_a_killed_worker_ran_is_answered_by_a_new_one(nursery: Nursery, mod
         async with fleet(nursery, model) as made:
             await made.until_ready()
             (first,) = made.replicas.pids
-            asked = [made.submit(SLOW, float(n)) for n in range(4)]
-            await asyncio.sleep(0.05)
+            os.kill(first, signal.SIGSTOP)
+            asked = [made.submit(9.0, float(n)) for n in range(4)]
+            await until(lambda: not made.scheduler.queued_rows)
             waiting = made.submit(7.0)
             os.kill(first, signal.SIGKILL)
             for number, request in enumerate(asked):
-                assert (await request.future)["y"][:, 0].tolist() == [SLOW, number]
+                assert (await request.future)["y"][:, 0].tolist() == [9.0, number]
             assert (await waiting.future)["y"][0, 0] == 7.0
             assert made.replicas.restarts == 1
             assert first not in made.replicas.pids

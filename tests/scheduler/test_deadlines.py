@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.scheduler.loop import Asked
 
+from forwardpass.scheduler import Request
 from forwardpass.scheduler.deadlines import COMPACT_AT, Deadlines
 
 
@@ -26,13 +27,12 @@ def test_each_is_found_once_and_in_time(requests: list[tuple[int, bool]]) -> Non
     all_ = [asked(float(at), done) for at, done in requests]
     for request in all_:
         deadlines.add(request)
-    found: list[Asked] = []
+    found: list[Request] = []
     for now in range(21):
-        for request in deadlines.passed(float(now)):  # all of ours
-            assert isinstance(request, Asked)
-            request.done = True
-            found.append(request)
-            assert request.deadline == now
+        for late in deadlines.passed(float(now)):
+            late.done = True
+            found.append(late)
+            assert late.deadline == now
     assert len(found) == sum(not done for _, done in requests)
     assert len(deadlines) == 0
 

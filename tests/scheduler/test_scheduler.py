@@ -460,3 +460,23 @@ def test_stop_answers_all_that_waits_and_runs_and_refuses_the_rest() -> None:
     assert len(world.observed) == 4
     world.replicas[1].finish()
     assert len(world.observed) == 4
+
+
+def test_a_short_batch_takes_along_what_is_read_while_answers_are_handed_out() -> None:
+    world = World(replicas=1)
+    replica = world.replicas[0]
+    for _ in range(5):  # the scheduler learns that a batch takes 0.1 ms
+        world.submit()
+        world.loop.turn()
+        world.loop.now += 0.0001
+        replica.finish()
+    world.submit()
+    world.loop.turn()
+    second = world.submit()
+    world.loop.now += 0.0001
+    replica.finish()
+    assert replica.batch is None
+    third = world.submit()
+    world.loop.turn()
+    assert replica.batch is not None
+    assert replica.batch.requests == [second, third]

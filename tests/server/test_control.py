@@ -66,9 +66,11 @@ async def house(nursery: Nursery, *paths: Path, drain_timeout: float = 5.0) -> A
     """Everything under the paths loaded, or failed; all of it stopped at the end, without a process left."""
     made = House(nursery, *paths, drain_timeout=drain_timeout)
     await made.control.start()
-    await made.settled()
-    yield made
-    await made.control.stop()
+    try:
+        await made.settled()
+        yield made
+    finally:
+        await made.control.stop()
     assert made.dataplane.all() == []
     assert children(templates()[0]) == []
 

@@ -15,6 +15,7 @@ from forwardpass.types import Outcome, Record
 
 SECONDS = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 ROWS = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0)
+_OK = Outcome.OK
 
 
 class Histogram:
@@ -74,7 +75,7 @@ class ModelStats:
         for record in records:
             self.bytes_in += record.bytes_in
             self.bytes_out += record.bytes_out
-            if record.outcome is not Outcome.OK:
+            if record.outcome is not _OK:
                 self.outcomes[record.door, record.outcome] += 1
                 self.failed_seconds += record.total
                 continue
@@ -86,7 +87,7 @@ class ModelStats:
             self.rows += record.rows
             self.compute += record.compute
         for door, count in doors.items():
-            self.outcomes[door, Outcome.OK] += count
+            self.outcomes[door, _OK] += count
 
     def count(self, *, ok: bool) -> int:
         """Requests that succeeded, or that did not."""

@@ -23,6 +23,7 @@ from forwardpass.scheduler.request import Request
 log = logging.getLogger(__name__)
 
 MAX_DEATHS = 2  # workers a request may take down before it fails
+SHORT = 0.0005  # seconds; a shorter batch can wait for what is read while answers are handed out
 TICK = 0.02  # seconds between looks at the deadlines while anything is under way
 
 
@@ -42,7 +43,8 @@ class Timers(Protocol):
 class Scheduler:
     """The queue of one model version and the replicas that serve it.
 
-    ``clock`` gives seconds; ``observe`` is told of every request once, when it has ended.
+    ``clock`` gives seconds; ``observe`` is told of every request once, when it has ended;
+    ``answered`` is called when the answers of a batch have all been handed out.
     Not thread-safe: everything happens on one event loop.
     """
 
@@ -53,6 +55,7 @@ class Scheduler:
         clock: Callable[[], float],
         timers: Timers,
         observe: Callable[[Sequence[Request]], None] = lambda requests: None,
+        answered: Callable[[], None] = lambda: None,
     ) -> None:
         self.limits = limits
         self.batched = batched
@@ -64,6 +67,7 @@ class Scheduler:
         self._clock = clock
         self._timers = timers
         self._observe = observe
+        self._answered = answered
         self._queue: deque[Request] = deque()
         self._retries: deque[list[Request]] = deque()
         self._idle: deque[Replica] = deque()
@@ -73,6 +77,7 @@ class Scheduler:
         self._gathering_ends = False  # a timer is set for that
         self._ticking = False
         self._row_seconds = 0.0
+        self._longest_wait = 0.0  # predicted, behind a full queue
         self._stopped: ForwardpassError | None = None
 
     # Requests
@@ -97,7 +102,7 @@ class Scheduler:
                 f"the queue is full: {self.queued_bytes} bytes wait, at most {limits.max_queue_bytes} may; try again",
                 self._drain_seconds(0),
             )
-        if self.queued_rows:
+        if self.queued_rows and request.arrived + self._longest_wait > request.deadline:
             wait = self._drain_seconds(request.rows)
             if request.arrived + wait > request.deadline:
                 raise Overloaded(
@@ -113,10 +118,8 @@ class Scheduler:
         self.queued_rows += request.rows
         self.queued_bytes += request.nbytes
         self._deadlines.add(request)
-        if not self._dispatch_due and self._idle:
-            # at the end of this turn of the loop, so that requests read in one turn share a batch
-            self._dispatch_due = True
-            self._timers.call_soon(self._dispatch)
+        if self._idle:
+            self._dispatch_soon()
         if not self._ticking:
             self._ticking = True
             self._timers.call_later(TICK, self._tick)
@@ -148,22 +151,27 @@ class Scheduler:
             self._idle.remove(replica)
 
     def finished(self, replica: Replica, batch: Batch, reply: Reply) -> None:
-        """A batch came back: start the next one first, then hand out the answers."""
+        """A batch came back: start the next one first (unless it is short), then hand out the answers."""
         now = self._clock()
         batch.finished = now
         del self._running[id(batch)]
         if replica in self.replicas:
             self._idle.append(replica)
-            if self._queue or self._retries:
+            if self._queue and 0.0 < self.cost.seconds(self.queued_rows) < SHORT:
+                self._dispatch_soon()
+            elif self._queue or self._retries:
                 self._dispatch()
-        answered = batch.answer(reply)
+        ended = batch.answer(reply)
+        self._answered()
         self._learn(batch.rows, now - batch.started)  # after the answers: nobody waits for it
-        self._observe([request for request in answered if request.reported])
+        self._observe([request for request in ended if request.reported])
+        batch.requests = []  # they know their batch: without this, each would be garbage only the collector finds
 
     def _learn(self, rows: int, seconds: float) -> None:
         self.cost.learn(rows, seconds)
         most = self.limits.max_batch_size
         self._row_seconds = self.cost.seconds(most) / most if self.batched else self.cost.seconds(1)
+        self._longest_wait = self._drain_seconds(self.limits.max_queue_size)
 
     def lost(self, replica: Replica, why: str) -> None:
         """A replica died. What it ran runs again, in halves; what killed too many fails."""
@@ -195,6 +203,12 @@ class Scheduler:
         return bool(self._queue or self._retries or self._running)
 
     # Forming batches
+
+    def _dispatch_soon(self) -> None:
+        """At the end of this turn of the loop, so that requests read in one turn share a batch."""
+        if not self._dispatch_due:
+            self._dispatch_due = True
+            self._timers.call_soon(self._dispatch)
 
     def _dispatch(self) -> None:
         self._dispatch_due = False

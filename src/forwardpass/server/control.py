@@ -125,7 +125,9 @@ class Control:
         observe = functools.partial(self._dataplane.recorder, served)
         loop = asyncio.get_running_loop()
         served.signature, served.info = ready.signature, ready.info
-        served.scheduler = Scheduler(served.limits, ready.signature.batched, clock, loop, observe)
+        served.scheduler = Scheduler(
+            served.limits, ready.signature.batched, clock, loop, observe, self._dataplane.answered
+        )
         served.state, served.reason = State.READY, ""
         self.on_change()
         return served.scheduler

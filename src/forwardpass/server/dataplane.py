@@ -6,11 +6,15 @@ protocol.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from forwardpass.errors import ForwardpassError, NotFound, NotReady, nearest
 from forwardpass.scheduler import Request
 from forwardpass.scheduler.parts import submit_in_parts
 from forwardpass.server.records import Recorder
 from forwardpass.server.served import ServedModel, State, newest
+
+_READY = State.READY
 
 
 class DataPlane:
@@ -20,6 +24,7 @@ class DataPlane:
         self.recorder = recorder
         self.models: dict[str, dict[str, ServedModel]] = {}
         self.draining = False
+        self.answered: Callable[[], None] = lambda: None  # a door's: the answers of a batch can go out
 
     def model(self, name: str, version: str | None = None) -> ServedModel:
         """A version of a model, the newest ready one where none is named. Raises ``NotFound``."""
@@ -36,7 +41,7 @@ class DataPlane:
         """Queue a request; it is answered later. Raises what refuses it, and records that."""
         try:
             scheduler = served.scheduler
-            if scheduler is None or served.state is not State.READY:
+            if scheduler is None or served.state is not _READY:
                 scheduler = served.require_ready()
             if request.rows > scheduler.limits.max_batch_size and scheduler.batched:
                 submit_in_parts(scheduler, request)

@@ -102,7 +102,7 @@ def test_byte_by_byte(wire: Wire) -> None:
 
 def test_both_lanes_mixed_are_answered_in_order(wire: Wire) -> None:
     order = random.Random(0)
-    kinds = [order.choice("infer live index bad unknown".split()) for _ in range(300)]
+    kinds = [order.choice(["infer", "live", "index", "bad", "unknown"]) for _ in range(300)]
     data = {"live": LIVE, "index": INDEX, "bad": post(URL, b"{"), "unknown": request("GET", "/nothing")}
     stream = b"".join(infer(i) if kind == "infer" else data[kind] for i, kind in enumerate(kinds))
     while stream:
@@ -364,9 +364,10 @@ def test_headers_over_the_limit(wire: Wire, url: str) -> None:
 
 def test_a_header_that_never_ends(wire: Wire) -> None:
     wire.send(b"POST /v2 HTTP/1.1\r\nX-Long: ")
-    with pytest.raises((ConnectionResetError, BrokenPipeError)):
-        for _ in range(1000):
-            wire.send(b"x" * 4000)
+    for _ in range(10):
+        wire.send(b"x" * 4000)
+    assert wire.answer().status == 431
+    assert wire.at_end()
 
 
 # HTTP/1.0, keep-alive, methods

@@ -12,7 +12,7 @@ from typing import Any
 import orjson
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Route
 
@@ -25,6 +25,7 @@ from forwardpass.server.http import metadata, openapi, page
 from forwardpass.server.http.samples import read_sample, read_samples
 from forwardpass.server.http.status import STATUS, error_body, error_headers
 from forwardpass.server.served import ServedModel
+from forwardpass.types import Outcome
 
 Endpoint = Callable[[Request], Awaitable[Response]]
 EXTENSIONS = ["model_repository", "statistics", "model_configuration", "binary_tensor_data"]
@@ -45,6 +46,7 @@ class App:
         handlers: dict[Any, Any] = {
             ForwardpassError: _forwardpass_error,
             HTTPException: _http_error,
+            ClientDisconnect: _client_left,
             Exception: _unexpected_error,
         }
         return Starlette(routes=self._routes(), exception_handlers=handlers)
@@ -224,7 +226,7 @@ def _forwardpass_error(request: Request, error: ForwardpassError) -> Response:  
 def _http_error(request: Request, error: HTTPException) -> Response:
     path = request.url.path
     if error.status_code == 405:
-        allowed = (error.headers or {}).get("allow", "another method")
+        allowed = (error.headers or {}).get("Allow", "another method")
         message = f"{request.method} is not allowed at {path}; use {allowed}"
     elif error.status_code == 404:
         known = ["/v2", "/v2/models/NAME/infer", "/v1/models/NAME:predict", "/openapi.json", "/metrics"]
@@ -233,6 +235,11 @@ def _http_error(request: Request, error: HTTPException) -> Response:
         message = str(error.detail)
     body = orjson.dumps({"error": message})
     return Response(body, error.status_code, dict(error.headers or {}), "application/json")
+
+
+def _client_left(request: Request, error: Exception) -> Response:  # noqa: ARG001
+    """Before its body had arrived; nobody reads this."""
+    return Response(status_code=STATUS[Outcome.CANCELLED])
 
 
 def _unexpected_error(request: Request, error: Exception) -> Response:  # noqa: ARG001

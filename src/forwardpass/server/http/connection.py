@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import httptools
@@ -23,13 +24,24 @@ from forwardpass.errors import ForwardpassError, InvalidInput, TooLarge
 from forwardpass.server.http.exchange import Exchange, Head, Route, decompressed
 from forwardpass.server.http.status import error_body, status_line
 from forwardpass.server.served import clock
+from forwardpass.types import Outcome
 
 if TYPE_CHECKING:
     from forwardpass.server.http.door import Door
 
 LINGER = 2.0  # seconds a refused upload is read and thrown away, so that the refusal can be read
+MAX_PIPELINED = 1024  # requests of one connection under way at a time; more wait unread
 _NOT_KEPT = frozenset((b"expect", b"transfer-encoding", b"upgrade", b"x-request-id", b"traceparent"))
+_OK = Outcome.OK
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
+
+
+@dataclass(frozen=True, slots=True)
+class _Refusal:
+    """The last answer of a connection, where it must wait its turn in ``pipeline``."""
+
+    status: int
+    message: str
 
 
 class Connection(HttpToolsProtocol):
@@ -43,8 +55,14 @@ class Connection(HttpToolsProtocol):
         self.receiving = False  # a message has begun and is not complete
         self.since = door.now  # when it began, or when the connection fell idle
         self.unread_since: float | None = None  # the client does not read
-        self.discarding = False  # refused: what still arrives is thrown away
-        self.closing = False  # no more requests after those under way
+        self.discarding = False  # no more requests are taken: what still arrives is thrown away
+        self.closing = False  # to be closed after the requests under way
+        self.lingering = False  # refused, and said so
+        self.lost = False
+        self.half_closed = False  # the client sends no more
+        self.running: RequestResponseCycle | None = None  # ASGI lane, being answered; `cycle` is the newest
+        self.uploading: RequestResponseCycle | None = None  # ASGI lane, body still arriving
+        self._advancing = False
         self._unknown_head = b""  # the bytes of the head that the parser sees, where it began a chunk
         self._head_bytes = 0  # of chunks that brought no complete head yet
         self._body_begun = False
@@ -66,15 +84,15 @@ class Connection(HttpToolsProtocol):
             if not data:
                 return
             self._unknown_head = data[: data.find(b"\r\n\r\n") + 4]
+        self._head_bytes += len(data)  # counted from 0 again after each message
         try:
             self.parser.feed_data(data)
-        except httptools.HttpParserUpgrade:
-            pass  # nothing here upgrades; the request itself is answered as it stands
+        except httptools.HttpParserUpgrade as upgrade:
+            self._decline_upgrade(data[upgrade.args[0] :])
         except httptools.HttpParserError as error:
             if not self.discarding:
                 self._refuse(400, f"not a valid HTTP request: {error}")
         if self.receiving and not self._body_begun:
-            self._head_bytes += len(data)
             self._check_head(self._head_bytes)
 
     def _known(self, data: bytes) -> bytes:
@@ -83,10 +101,10 @@ class Connection(HttpToolsProtocol):
         Clients send the same head again and again. The same bytes mean the same, so the parser
         need not see them twice; it stands between two messages as before.
         """
-        heads = self.door.heads
-        if self._slow():
+        if self._slow() or len(self.exchanges) >= MAX_PIPELINED:
             return data
-        while data:
+        heads = self.door.heads
+        while data and not self.discarding:
             end = data.find(b"\r\n\r\n") + 4
             head = heads.get(data[:end])
             if head is None or head.length is None or end + head.length > len(data):
@@ -96,52 +114,84 @@ class Connection(HttpToolsProtocol):
             data = data[stop:]
         return data
 
+    def _decline_upgrade(self, rest: bytes) -> None:
+        """Nothing here upgrades: read the request again as one that does not ask for it.
+
+        The parser ended it after its head, and would take its body for the next request.
+        """
+        if self.discarding:
+            return
+        method, version = self.parser.get_method(), self.parser.get_http_version().encode()
+        if method == b"CONNECT":
+            self._refuse(405, "CONNECT is not allowed: this server is no proxy")
+            return
+        lines = [b"%b %b HTTP/%b" % (method, self.url, version)]
+        for name, value in self.headers:
+            if name.lower() == b"connection":
+                value = b"close" if b"close" in value.lower() else b"keep-alive"
+            if name.lower() != b"upgrade":
+                lines.append(b"%b: %b" % (name, value))
+        self.parser = httptools.HttpRequestParser(self)
+        self.parser.set_dangerous_leniencies(lenient_data_after_close=True)
+        self.data_received(b"\r\n".join((*lines, b"", rest)))
+
     def _slow(self) -> bool:
-        """Whether an ASGI answer is under way, behind which requests must queue."""
-        return self.cycle is not None and not self.cycle.response_complete
+        """Whether something else is under way, behind which requests must queue."""
+        return bool(self.pipeline) or (self.cycle is not None and not self.cycle.response_complete)
 
     def eof_received(self) -> bool:  # type: ignore[override]
         """The client sends no more: what waits is cancelled, what runs is still answered."""
-        self.closing = True
+        self.closing = self.half_closed = True
+        self._forget_incoming()
+        self.loop.call_soon(self._cancel_waiting)  # what came with the end may still find a replica idle
+        return not self.idle
+
+    def _cancel_waiting(self) -> None:
         for exchange in tuple(self.exchanges):  # a cancelled one leaves the queue
             if exchange.waiting:
                 self.door.cancel(exchange)
-        return bool(self.exchanges) and not self.discarding
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self.discarding = True
+        self.discarding = self.lost = True
         exchanges, self.exchanges = self.exchanges, deque()
         for exchange in exchanges:
             self.door.cancel(exchange)
         if isinstance(self.cycle, Exchange):
             self.cycle = None
+        if self.running is not None:
+            self.running.disconnected = True
+            self.running.message_event.set()
         super().connection_lost(exc)
 
     # Parser callbacks
 
     def on_message_begin(self) -> None:
+        if self.discarding:
+            return
         self.url = b""
         self.headers = []
         self.expect_100_continue = False
         self.receiving = True
         self.since = self.door.now
-        self._head_bytes = self._body_bytes = 0
+        self._body_bytes = 0
         self._body_begun = False
 
     def on_url(self, url: bytes) -> None:
         self.url += url
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        self.headers.append((name, value))
+        if not self._body_begun:  # else a trailer
+            self.headers.append((name, value))
 
     def on_headers_complete(self) -> None:
         self._body_begun = True
         self._check_head(len(self.url) + sum(len(name) + len(value) for name, value in self.headers))
-        if self.discarding:
+        raw, self._unknown_head = self._unknown_head, b""
+        if self.discarding or self.parser.should_upgrade():
             return
         route = self.door.routes.get(self.url) or self.door.find_route(self.url)
         if route is not None and self.parser.get_method() == b"POST":
-            self._begin_exchange(route)
+            self._begin_exchange(route, raw)
         else:
             self._begin_cycle()
 
@@ -164,31 +214,37 @@ class Connection(HttpToolsProtocol):
 
     def on_message_complete(self) -> None:
         self.receiving = False
-        if self.discarding:
+        self._head_bytes = 0
+        if self.discarding or self.parser.should_upgrade():
             return
+        self.uploading = None
         exchange, self.incoming = self.incoming, None
+        self.discarding = not (self.cycle if exchange is None else exchange.head).keep_alive  # it is the last one
         if exchange is None:
             super().on_message_complete()
-        elif self._slow():
-            self.flow.pause_reading()  # an ASGI answer is under way before it
+        elif self._slow() or len(self.exchanges) >= MAX_PIPELINED:
+            self.flow.pause_reading()
             self.pipeline.appendleft((exchange, None))  # type: ignore[arg-type]
         else:
             self._start(exchange)
 
     # The fast lane
 
-    def _begin_exchange(self, route: Route) -> None:
-        head = self._head(route)
+    def _begin_exchange(self, route: Route, raw: bytes) -> None:
+        head = self._head(route, raw)
         self.incoming = Exchange(self, head)
         if head.length is not None and head.length > self.door.settings.max_body_bytes:
             self._refuse_body()
-        elif head.headers.get(b"expect", b"").lower() == b"100-continue" and not self.exchanges:
+        elif head.headers.get(b"expect", b"").lower() == b"100-continue" and not (self.exchanges or self._slow()):
             self.transport.write(_CONTINUE)
 
-    def _head(self, route: Route) -> Head:
-        """The head just parsed; kept for the next time where it can stand for itself."""
+    def _head(self, route: Route, raw: bytes) -> Head:
+        """The head just parsed; kept for the next time where it can stand for itself.
+
+        ``raw`` holds its bytes where it was the first in what arrived, else nothing.
+        """
         headers = {name.lower(): value for name, value in self.headers}
-        keep_alive = self.parser.should_keep_alive()
+        keep_alive = self.parser.should_keep_alive() and self.parser.get_http_version() != "1.0"
         length = headers.get(b"content-length")
         number = int(length) if length is not None and length.isdigit() else None
         echo = headers.get(b"x-request-id")
@@ -198,12 +254,12 @@ class Connection(HttpToolsProtocol):
             headers,
             keep_alive,
             number,
-            int(split) if split is not None and split.isdigit() else None,
+            int(split) if split is not None and split.isdigit() and len(split) < 20 else None,
             headers.get(b"content-encoding", b"").lower(),
             b"" if echo is None else b"x-request-id: %b\r\n" % echo,
         )
-        raw, self._unknown_head = self._unknown_head, b""
-        if number is not None and keep_alive and raw.startswith(b"POST ") and headers.keys().isdisjoint(_NOT_KEPT):
+        whole = raw.startswith(b"POST ") and number is not None and number <= self.door.settings.max_body_bytes
+        if whole and keep_alive and headers.keys().isdisjoint(_NOT_KEPT):
             self.door.learn(raw, head)
         return head
 
@@ -229,15 +285,16 @@ class Connection(HttpToolsProtocol):
         try:
             self.door.dataplane.infer(served, exchange)
         except ForwardpassError as error:
+            exchange.columns = {}  # its answer may have to wait for its turn
             exchange.fail(error)
 
     def reply(self, exchange: Exchange, line: bytes, headers: bytes, body: bytes) -> None:
         """Write an answer, or keep it until those before it are written."""
-        if self.discarding:
+        if self.lost:
             return
         echo = exchange.head.echo
-        if not exchange.head.keep_alive or self.closing or self.door.draining:
-            exchange.last = True
+        if not exchange.head.keep_alive or ((self.closing or self.door.draining) and self._is_last(exchange)):
+            exchange.last = self.discarding = True
             echo += b"connection: close\r\n"
         parts = (line, self.door.date_header, headers, echo, len(body), body)
         answer = b"%b%b%b%bcontent-length: %d\r\n\r\n%b" % parts
@@ -255,10 +312,18 @@ class Connection(HttpToolsProtocol):
         if self.pipeline and not exchanges:
             self._advance()
 
+    def _is_last(self, exchange: Exchange) -> bool:
+        return self.exchanges[-1] is exchange and not (self.pipeline or self.receiving)
+
     def _write(self, exchange: Exchange, answer: bytes) -> None:
-        self.transport.write(answer)
         exchange.response_complete = True
         self.since = self.door.now
+        if exchange.outcome is _OK and not exchange.last:
+            self.door.write_later(self.transport, answer)
+            return
+        self.door.flush()  # what was answered before it goes before it
+        if not self.transport.is_closing():
+            self.transport.write(answer)
         if exchange.last:
             self.transport.close()
 
@@ -274,32 +339,55 @@ class Connection(HttpToolsProtocol):
         if self._too_long(dict(self.headers)):
             self._refuse_body()
             return
+        before = self.cycle
         if self.exchanges:
             self.cycle = self.exchanges[-1]  # type: ignore[assignment]  # not complete: uvicorn queues the new one
         try:
             super().on_headers_complete()
-        except httptools.HttpParserInvalidURLError:
-            self._refuse(400, "the request's URL is not valid")
+        except (httptools.HttpParserInvalidURLError, AttributeError, UnicodeDecodeError):  # no path, or not ASCII
+            self.cycle = before
+            self._refuse(400, "the request's URL is not valid; send a path, with what is not ASCII as %-escapes")
+        else:
+            self.uploading = self.cycle
 
     def _start_asgi_task(self, cycle: Any, app: Any) -> None:
         if isinstance(cycle, Exchange):
             self._start(cycle)
+        elif isinstance(cycle, _Refusal):
+            self._say(cycle)
         else:
+            self.running = cycle
             super()._start_asgi_task(cycle, app)
 
     def _advance(self) -> None:
         """All exchanges are written: start what was queued behind them."""
-        if self.pipeline and not self.transport.is_closing():
-            self.flow.resume_reading()
+        if self._advancing:  # one that was answered at once; the loop below goes on
+            return
+        self._advancing = True
+        cycle: Any = None
+        while self.pipeline and not self.exchanges and not isinstance(cycle, RequestResponseCycle):
+            if self.transport.is_closing():
+                break
             cycle, app = self.pipeline.pop()
             self._start_asgi_task(cycle, app)
+        self._advancing = False
+        self._resume_reading()
+
+    def _resume_reading(self) -> None:
+        """Unless requests wait for their turn, or the client does not read its answers."""
+        if self.pipeline or self.unread_since is not None:
+            self.flow.pause_reading()
+        elif not self.transport.is_closing():
+            self.flow.resume_reading()
 
     def on_response_complete(self) -> None:
         super().on_response_complete()
         self._unset_keepalive_if_required()  # the sweep closes idle connections
         self.since = self.door.now
-        if (self.closing or self.door.draining) and not self.pipeline and not self.exchanges:
+        if (self.closing or self.door.draining) and self.idle and not self.lingering:
             self.transport.close()
+        else:
+            self._resume_reading()
 
     # Limits
 
@@ -320,20 +408,48 @@ class Connection(HttpToolsProtocol):
         self._refuse(413, error.message)
 
     def _refuse(self, status: int, message: str) -> None:
-        """Answer once and close: the rest of what arrives cannot be understood, or is not wanted."""
+        """Give the last answer, in its turn: what still arrives cannot be understood, or is not wanted."""
         self.discarding = True
+        answered = self._forget_incoming()
+        refusal: Any = _Refusal(status, message)
+        if answered:
+            self.closing = True
+            if self.idle:
+                self._linger()
+        elif self.exchanges or self._slow():
+            self.pipeline.appendleft((refusal, None))  # type: ignore[arg-type]
+        else:
+            self._say(refusal)
+
+    def _forget_incoming(self) -> bool:
+        """The request that is arriving will not be complete. Returns whether it has its answer already."""
         self.receiving = False
+        self.incoming = None
+        cycle, self.uploading = self.uploading, None
+        if cycle is None or cycle.response_started:
+            return cycle is not None
+        self.pipeline = deque(item for item in self.pipeline if item[0] is not cycle)
+        cycle.disconnected = cycle.response_complete = True
+        cycle.message_event.set()
+        return False
+
+    def _say(self, refusal: _Refusal) -> None:
+        body = error_body(InvalidInput(refusal.message))
+        head = b"%b%b%bconnection: close\r\ncontent-length: %d\r\n\r\n"
+        retry = b"retry-after: 1\r\n" if refusal.status == 503 else b""
+        kind = b"content-type: application/json\r\n" + retry
+        self.door.flush()
+        self.transport.write(head % (status_line(refusal.status), self.door.date_header, kind, len(body)) + body)
+        self._linger()
+
+    def _linger(self) -> None:
+        """Write no more; what still arrives is read for a while, so that the answer arrives as well."""
+        self.lingering = True
         self.since = self.door.now
-        busy = self.exchanges or (self.cycle is not None and not self.cycle.response_complete)
-        if not busy:  # else an answer here would be taken for that of an earlier request
-            body = error_body(InvalidInput(message))
-            head = b"%b%bcontent-type: application/json\r\nconnection: close\r\ncontent-length: %d\r\n\r\n"
-            self.transport.write(head % (status_line(status), self.door.date_header, len(body)) + body)
-            self.transport.write_eof()
-        for exchange in tuple(self.exchanges):
-            self.door.cancel(exchange)
-        if busy:
+        if self.half_closed:
             self.transport.close()
+        else:
+            self.transport.write_eof()
 
     def pause_writing(self) -> None:
         super().pause_writing()
@@ -343,20 +459,22 @@ class Connection(HttpToolsProtocol):
     def resume_writing(self) -> None:
         super().resume_writing()
         self.unread_since = None
-        if not self.pipeline and not self.transport.is_closing():
-            self.flow.resume_reading()
+        self._resume_reading()
 
     def sweep(self, now: float) -> None:
         """Close what takes too long: called for every connection, about once a second."""
         settings = self.door.settings
         waited = now - self.since
-        if self.discarding:
-            if waited > LINGER:
+        if self.unread_since is not None:
+            if now - self.unread_since > settings.send_timeout:
                 self.transport.abort()
-        elif self.unread_since is not None and now - self.unread_since > settings.send_timeout:
-            self.transport.abort()
+        elif self.lingering or self.transport.is_closing():
+            if waited > (LINGER if self.lingering else settings.send_timeout):
+                self.transport.abort()
         elif self.receiving:
-            if waited > settings.receive_timeout:
+            if self.flow.read_paused:
+                self.since = now  # it is we who wait
+            elif waited > settings.receive_timeout:
                 self._refuse(408, f"the request did not arrive within {settings.receive_timeout:g} s")
         elif self.idle and waited > (settings.keep_alive if not self.door.draining else 0.0):
             self.transport.close()
@@ -371,5 +489,5 @@ class Connection(HttpToolsProtocol):
         """The server stops: close after what is under way; the sweep closes what is idle."""
         self.closing = True
         cycle: Any = self.cycle
-        if isinstance(cycle, RequestResponseCycle) and not cycle.response_complete:
+        if isinstance(cycle, RequestResponseCycle) and not (cycle.response_complete or self.pipeline):
             cycle.keep_alive = False

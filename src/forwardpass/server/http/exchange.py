@@ -120,4 +120,6 @@ def decompressed(body: bytes, coding: bytes, most: int) -> bytes:
         raise TooLarge(f"the body unpacks to more than {most} bytes, the most this server takes")
     if not inflate.eof:
         raise InvalidInput(f"the {coding.decode()} body is cut off")
+    if inflate.unused_data:
+        raise InvalidInput(f"{len(inflate.unused_data)} bytes come after the end of the {coding.decode()} body")
     return plain

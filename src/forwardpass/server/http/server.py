@@ -1,7 +1,7 @@
 """Listening, draining and stopping: uvicorn's server, with our connections and our signals.
 
 SIGTERM or SIGINT: readiness goes, answers under way are finished with ``Connection: close``, idle
-connections are closed, workers end, the process exits with 0. A second signal ends it at once.
+connections are closed, workers end, the process exits with 0. A second SIGINT ends it at once.
 """
 
 from __future__ import annotations
@@ -92,7 +92,7 @@ class HttpServer:
         self._nursery.listen(loop)
         self.control.on_change = self.door.rebuild
         for signum in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(signum, self._on_signal)
+            loop.add_signal_handler(signum, self._on_signal, signum)
         await self.control.start()
         server = _Uvicorn(self._config())
         serving = loop.create_task(server.serve(sockets=[self._sock]))
@@ -126,9 +126,9 @@ class HttpServer:
             backlog=2048,
         )
 
-    def _on_signal(self) -> None:
-        if self._stop.is_set():
-            raise SystemExit(1)
+    def _on_signal(self, signum: int) -> None:
+        if self._stop.is_set() and signum == signal.SIGINT:
+            raise SystemExit(1)  # Ctrl-C twice; SIGTERM may come twice (to the process and to its group)
         self._stop.set()
 
     async def _settled(self, serving: asyncio.Task[None]) -> None:

@@ -22,15 +22,17 @@ def array_from_json(name: str, dtype: DType, shape: tuple[int, ...], data: Any) 
     """A tensor from the ``data`` of a JSON body, flat or nested. Raises ``InvalidInput``."""
     if not isinstance(data, list):
         raise InvalidInput(f"input {name!r}: `data` must be an array, got {short(data)}")
-    flat = _flat(data)
+    flat = _flat(data, len(shape))
     if len(flat) != math.prod(shape):
         raise wrong_count(name, shape, len(flat))
     return create_column(flat, InputSpec(TensorSpec(name, dtype, (None,))), batched=False).reshape(shape)
 
 
-def _flat(data: list[Any]) -> list[Any]:
-    """The values of nested lists, in order."""
-    while any(isinstance(item, list) for item in data):
+def _flat(data: list[Any], axes: int) -> list[Any]:
+    """The values of nested lists, in order. Each level is a walk over all, so no more than there may be."""
+    for _ in range(axes):
+        if not any(isinstance(item, list) for item in data):
+            break
         data = [value for item in data for value in (item if isinstance(item, list) else (item,))]
     return data
 

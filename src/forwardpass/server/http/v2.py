@@ -149,8 +149,9 @@ class V2Route(Route):
             columns[name] = np.ndarray(shape, dtype, body, start + offset)
         exchange.rows = layout.rows
         exchange.nbytes = layout.size
-        exchange.key = layout.key
         exchange.binary = layout.binary
+        if layout.key is not None:
+            exchange.key = layout.key
 
     def _learn(self, header: bytes, body: AnyBody, exchange: Exchange) -> None:
         """Remember a header that says the same whenever it comes again."""
@@ -173,7 +174,7 @@ class V2Route(Route):
         if self._all_float:
             try:
                 floats: FloatInferBody = _floats.decode(raw)
-            except msgspec.DecodeError:
+            except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
                 pass  # the general decoder takes more (nested data), or says what is wrong
             else:
                 return floats
@@ -183,6 +184,8 @@ class V2Route(Route):
             raise InvalidInput(f"the body is not a V2 inference request: {error}") from None
         except UnicodeDecodeError:
             raise InvalidInput("the body is not valid UTF-8") from None
+        except RecursionError:
+            raise InvalidInput("the body is nested too deeply; a tensor has at most 32 axes") from None
         return general
 
     def _columns(self, tensors: list[Any], tail: memoryview) -> Columns:
@@ -250,7 +253,7 @@ class V2Route(Route):
                         raise InvalidInput(f"input {name!r} has {len(array)} rows but {first!r} has {rows}")
         else:
             exchange.rows = 1
-        exchange.nbytes = exchange.bytes_in
+        exchange.nbytes = len(exchange.body)
         if self._ragged:
             exchange.key = tuple(columns[name].shape[1:] for name in self._inputs)
 
@@ -259,7 +262,8 @@ class V2Route(Route):
         if timeout is not None:
             if not isinstance(timeout, int | float) or isinstance(timeout, bool) or timeout <= 0:
                 raise InvalidInput(f"parameter `timeout` must be microseconds above 0, got {short(timeout)}")
-            exchange.deadline = min(exchange.deadline, exchange.arrived + timeout / 1e6)
+            if timeout < self.served.limits.timeout * 1e6:
+                exchange.deadline = exchange.arrived + timeout / 1e6
         if "sequence_id" in parameters:
             raise InvalidInput("sequences (`sequence_id`) are not offered: every request stands for itself")
         if parameters.get("binary_data_output") is True:
