@@ -7,6 +7,7 @@ differs from them is stored per request, which is what the hot path pays for.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Any
 
 from forwardpass.errors import ForwardpassError
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     from forwardpass.scheduler.parts import Whole
 
 
-class Request:
+class Request(ABC):
     """Rows to predict.
 
     ``arrived`` and ``deadline`` are readings of the scheduler's clock (seconds), ``nbytes`` what
@@ -47,10 +48,10 @@ class Request:
     batch: Batch | None = None
     whole: Whole | None = None  # where it runs in parts
 
+    @abstractmethod
     def succeed(self, outputs: Columns) -> None:
         """Answer with the outputs of exactly these rows, in their order."""
-        raise NotImplementedError
 
+    @abstractmethod
     def fail(self, error: ForwardpassError) -> None:
         """Answer with an error."""
-        raise NotImplementedError

@@ -306,11 +306,18 @@ class Connection(HttpToolsProtocol):
         self._write(exchange, answer)
         if not exchanges and not self.pipeline:
             return
+        if exchanges and exchanges[0].answer is not None:
+            self._write_kept()
+        if self.pipeline and not exchanges:
+            self._advance()
+
+    def _write_kept(self) -> None:
+        """Answers that had to wait; no batch ends behind which they would go out by themselves."""
+        exchanges = self.exchanges
         while exchanges and exchanges[0].answer is not None:
             later = exchanges.popleft()
             self._write(later, later.answer or b"")
-        if self.pipeline and not exchanges:
-            self._advance()
+        self.door.flush()
 
     def _is_last(self, exchange: Exchange) -> bool:
         return self.exchanges[-1] is exchange and not (self.pipeline or self.receiving)
