@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import signal
 from collections.abc import Iterator
@@ -120,12 +121,12 @@ def test_a_callers_own_deadline(wire: Wire) -> None:
     assert "running" in answer.error
     wire.send(infer("trouble", 0.4) + infer("trouble", 5, timeout=20_000))  # its worker is still at the first
     first, second = wire.answers(2)
-    assert (value(first), second.status) == (pytest.approx(0.4), 504)
+    assert (round(value(first), 3), second.status) == (0.4, 504)
 
 
 def test_a_full_queue_refuses_and_nobody_else_notices(server: Server) -> None:
     with quiet(server.log), Wire(server.port) as busy, Wire(server.port) as more:
-        busy.send(infer("queue", 0.5))
+        busy.send(infer("queue", 0.75))
         eventually(lambda: idle_rows(server) == 0 and running_batches(server, busy))
         more.send(b"".join(infer("queue", v) for v in range(2, 12)))
         answers = more.answers(10)
@@ -133,7 +134,7 @@ def test_a_full_queue_refuses_and_nobody_else_notices(server: Server) -> None:
         assert [value(answer) for answer in answers[:4]] == [2, 3, 4, 5]
         assert all(int(answer.headers["retry-after"]) >= 1 for answer in answers[4:])
         assert "queue is full: 4 rows" in answers[-1].error
-        assert value(busy.answer()) == 0.5
+        assert value(busy.answer()) == 0.75
 
 
 def idle_rows(server: Server) -> float:
@@ -171,11 +172,17 @@ def children(pid: int) -> list[int]:
     return [int(word) for word in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
 
-@pytest.fixture
-def two(tmp_path: Path) -> Iterator[Server]:
-    artifacts.identity(tmp_path / "calm" / "model.onnx", "FP32", ("N", 1))
-    with running([tmp_path / "calm"], "--replicas", "2") as server:
+@pytest.fixture(scope="module")
+def two(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """Two workers; each test leaves as many behind."""
+    model = tmp_path_factory.mktemp("models") / "calm"
+    artifacts.identity(model / "model.onnx", "FP32", ("N", 1))
+    with running([model], "--replicas", "2") as server:
         yield server
+
+
+def restarted(server: Server, times: int) -> bool:
+    return sample(server.port, "forwardpass_worker_restarts") >= times and ready(server) == 2
 
 
 def ready(server: Server) -> float:
@@ -197,57 +204,56 @@ def load(server: Server, first: int, stop: Event) -> int:
 def test_workers_killed_under_load_lose_and_mix_up_nothing(two: Server) -> None:
     (template,) = children(two.pid)
     eventually(lambda: ready(two) == 2)
+    already = sample(two.port, "forwardpass_requests_total")
     stop = Event()
     with quiet(two.log), ThreadPoolExecutor(4) as pool:
         loads = [pool.submit(load, two, 1_000_000 * i, stop) for i in range(4)]
         try:
-            for kills in range(1, 5):
+            before = int(sample(two.port, "forwardpass_worker_restarts"))
+            for kills in range(before + 1, before + 4):
                 os.kill(children(template)[0], signal.SIGKILL)
-                eventually(lambda kills=kills: sample(two.port, "forwardpass_worker_restarts") == kills)
-                eventually(lambda: ready(two) == 2)
+                eventually(functools.partial(restarted, two, kills))
         finally:
             stop.set()
         asked = sum(item.result() for item in loads)
-        assert sample(two.port, "forwardpass_requests_total", outcome="ok") == asked
-        assert sample(two.port, "forwardpass_requests_total") == asked
+        assert sample(two.port, "forwardpass_requests_total") - already == asked
 
 
 def test_the_template_killed(two: Server) -> None:
     (template,) = children(two.pid)
     eventually(lambda: ready(two) == 2)
     workers = children(template)
+    before = int(sample(two.port, "forwardpass_worker_restarts"))
     with quiet(two.log):
         os.kill(template, signal.SIGKILL)
         assert value(ask(two.port, infer("calm", 3))) == 3
         eventually(lambda: children(two.pid) not in ([], [template]))
         for worker in workers:
             os.kill(worker, signal.SIGKILL)
-        eventually(lambda: sample(two.port, "forwardpass_worker_restarts") >= 2)
-        eventually(lambda: ready(two) == 2)
+        eventually(lambda: restarted(two, before + 2))
         assert value(ask(two.port, infer("calm", 4))) == 4
 
 
 def test_the_template_and_its_workers_killed_together(two: Server) -> None:
     (template,) = children(two.pid)
     eventually(lambda: ready(two) == 2)
+    before = int(sample(two.port, "forwardpass_worker_restarts"))
     for pid in (*children(template), template):
         os.kill(pid, signal.SIGKILL)
-    eventually(lambda: sample(two.port, "forwardpass_worker_restarts") >= 2)
-    eventually(lambda: ready(two) == 2)
+    eventually(lambda: restarted(two, before + 2))
     assert value(ask(two.port, infer("calm", 4))) == 4
 
 
 # Stopping
 
 
-@pytest.mark.parametrize("pipelined", [1, 6])
-def test_sigterm_under_load_loses_no_admitted_request(tmp_path: Path, pipelined: int) -> None:
+def test_sigterm_under_load_loses_no_admitted_request(tmp_path: Path) -> None:
     """What has no answer was never run; what was answered was answered whole and right."""
     journal = tmp_path / "ran"
     model(tmp_path / "models" / "calm", journal=str(journal))
     with running([tmp_path / "models"]) as server, quiet(server.log), ThreadPoolExecutor(8) as pool:
-        loads = [pool.submit(until_closed, server.port, 10_000 * (i + 1), pipelined) for i in range(8)]
-        eventually(lambda: journal.exists() and journal.read_text().count("\n") > 500)
+        loads = [pool.submit(until_closed, server.port, 100_000 * (i + 1), 1 + i % 4 * 2) for i in range(8)]
+        eventually(lambda: journal.exists() and journal.read_text().count("\n") > 200)
         server.process.terminate()
         assert server.process.wait(20) == 0
         unanswered = {v for item in loads for v in item.result()}
@@ -275,7 +281,8 @@ def until_closed(port: int, first: int, pipelined: int) -> list[int]:
                         assert value(answer) == values.pop(0)
                         closed = answer.headers.get("connection") == "close"
                 except (EOFError, ConnectionResetError, BrokenPipeError) as end:
-                    assert str(end).endswith("b''") or not isinstance(end, EOFError), end
+                    if isinstance(end, EOFError) and not str(end).endswith("b''"):
+                        raise  # in the middle of an answer
                     return values
 
 
@@ -283,12 +290,12 @@ def test_answers_under_way_are_waited_for_and_then_it_exits(tmp_path: Path) -> N
     model(tmp_path / "models" / "calm")
     with running([tmp_path / "models"]) as server, Wire(server.port) as wire, Wire(server.port) as idle:
         idle.send(request("GET", "/livez")).answer()
-        wire.send(infer("calm", 0.9) + request("GET", "/readyz") + infer("calm", 2))
+        wire.send(infer("calm", 0.5) + request("GET", "/readyz") + infer("calm", 2))
         eventually(lambda: sample(server.port, "forwardpass_batches_by_reason") == 1)
         server.process.terminate()
         assert idle.at_end()
         first, ready, second = wire.answers(3)
-        assert (value(first), ready.status, value(second)) == (pytest.approx(0.9), 503, 2)
+        assert (round(value(first), 3), ready.status, value(second)) == (0.5, 503, 2)
         assert "stopping" in ready.error
         assert wire.at_end()
         assert server.process.wait(20) == 0

@@ -356,6 +356,8 @@ class Connection(HttpToolsProtocol):
             self._refuse(400, "the request's URL is not valid; send a path, with what is not ASCII as %-escapes")
         else:
             self.uploading = self.cycle
+            echo = [header for header in self.headers if header[0] == b"x-request-id"][-1:]
+            self.cycle.default_headers = [*self.cycle.default_headers, *echo]
 
     def _start_asgi_task(self, cycle: Any, app: Any) -> None:
         if isinstance(cycle, Exchange):
