@@ -1,7 +1,7 @@
 """Trains `examples/models/digits`: run as `python examples/training/digits.py`, two to five minutes.
 
-Scans are drawn as pictures, put through the very steps that `model.yaml` names, and learned by a
-small network with an eleventh class for what is no digit. Writes `model.onnx`, `sample.png` and
+Scans drawn as pictures and synthetic drawings are put through the very steps that `model.yaml`
+names, and learned by a small network with an eleventh class for what is no digit. Writes `model.onnx`, `sample.png` and
 the figures of the model card. The same versions of the libraries give the same artifact.
 """
 
@@ -34,7 +34,7 @@ from forwardpass.types import DType, TensorSpec
 FOLDER = Path(__file__).parents[1] / "models" / "digits"
 UNKNOWN = 10
 PICTURES_PER_SCAN = 30
-DRAWINGS_PER_DIGIT = 2_000
+DRAWINGS_PER_DIGIT = 3_000
 DRAWINGS_PER_OTHER = 350
 
 

@@ -13,11 +13,10 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
+from examples.training import digits_strokes as strokes
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFilter, ImageFont
 from sklearn.datasets import load_digits, load_sample_image
-
-from examples.training import digits_strokes as strokes
 
 Pixels = NDArray[Any]
 Random = np.random.Generator

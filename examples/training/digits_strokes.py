@@ -8,6 +8,7 @@ train on and forms held out differ; no hand wrote either. Knows no model.
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -152,7 +153,7 @@ HELD_OUT_OTHERS = {
 
 def drawing(form: str, random: Random) -> NDArray[np.uint8]:
     """A gray picture, black on white, about 300 pixels a side, of one form drawn with a round pen."""
-    unsteady = random.uniform(0.15, 0.55)
+    unsteady = random.uniform(0.1, 0.4)
     strokes = _placed(_bent([_trace(stroke, unsteady, random) for stroke in form.split("|")], random), random)
     side = int(random.integers(220, 340))
     pen = side * float(np.exp(random.uniform(np.log(0.03), np.log(0.1))))
@@ -167,8 +168,8 @@ def _trace(stroke: str, unsteady: float, random: Random) -> Points:
     tokens = stroke.split()
     points = np.array([[int(token[0]), int(token[1])] for token in tokens], dtype=float)
     points += random.normal(0, 0.2, 2) + random.normal(0, unsteady, points.shape)
-    corners = [0, *(at for at, token in enumerate(tokens) if token.endswith("!") and 0 < at), len(tokens) - 1]
-    parts = [_curve(points[start : end + 1]) for start, end in zip(corners, corners[1:], strict=False) if start < end]
+    corners = [0, *(at for at, token in enumerate(tokens) if token.endswith("!") and at > 0), len(tokens) - 1]
+    parts = [_curve(points[start : end + 1]) for start, end in pairwise(corners) if start < end]
     path = np.concatenate(parts)
     shake = random.normal(0, 1, path.shape)
     smooth = np.stack([np.convolve(column, np.ones(9) / 3, "same") for column in shake.T], axis=1)
@@ -192,7 +193,7 @@ def _bent(strokes: list[Points], random: Random) -> list[Points]:
     turn, slant, wider = random.normal(0, 0.08), random.normal(0.06, 0.14), np.exp(random.normal(0, 0.18))
     matrix = np.array([[np.cos(turn), np.sin(turn)], [-np.sin(turn), np.cos(turn)]]) @ [[1, 0], [-slant, 1]]
     bent = [(stroke - [3, 4.5]) * [wider, 1] @ matrix for stroke in strokes]
-    waves, phases = random.normal(0, 0.25, (2, 2, 2)), random.uniform(0, 2 * np.pi, (2, 2, 2))
+    waves, phases = random.normal(0, 0.2, (2, 2, 2)), random.uniform(0, 2 * np.pi, (2, 2, 2))
     return [stroke + (waves * np.sin(0.5 * stroke[:, None, :, None] + phases)).sum(axis=(1, 2)) for stroke in bent]
 
 

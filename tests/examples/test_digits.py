@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from examples.training import digits_pictures as pictures
 from examples.training.model_card import read_card
-from PIL import Image
+from PIL import Image, ImageDraw
 
 import forwardpass
 
@@ -43,6 +43,47 @@ def test_good_enough_to_show(figures: dict[str, float]) -> None:
     assert figures["accuracy"] >= 0.96
     assert figures["false_rejection"] <= 0.02
     assert (601 * figures["false_acceptance_photographs"] + 400 * figures["false_acceptance_noise"]) / 1001 <= 0.02
+    assert figures["false_acceptance_photographs"] <= 0.025
+    assert figures["drawn_accuracy"] >= 0.92
+    assert figures["false_acceptance_drawn_others"] <= 0.1
+
+
+def _drawn(strokes: list[list[tuple[float, float]]], pen: int) -> bytes:
+    """Lines drawn as on the web page's sheet: black on white, a round pen."""
+    sheet = Image.new("L", (300, 300), 255)
+    for stroke in strokes:
+        ImageDraw.Draw(sheet).line(stroke, fill=0, width=pen, joint="curve")
+        for x, y in (stroke[0], stroke[-1]):
+            ImageDraw.Draw(sheet).ellipse((x - pen / 2, y - pen / 2, x + pen / 2, y + pen / 2), fill=0)
+    return pictures.png(np.asarray(sheet))
+
+
+RING = [(150 + 60 * np.sin(turn), 150 - 95 * np.cos(turn)) for turn in np.linspace(0, 2 * np.pi, 50)]
+
+
+@pytest.mark.parametrize("pen", [14, 18, 22])
+@pytest.mark.parametrize(
+    ("label", "strokes"),
+    [
+        ("0", [RING]),
+        ("1", [[(150, 50), (150, 250)]]),
+        ("1", [[(150, 100), (150, 190)]]),
+        ("1", [[(170, 60), (140, 240)]]),
+        ("1", [[(110, 100), (150, 60), (150, 240)]]),
+        ("2", [[(90, 100), (110, 65), (150, 55), (185, 75), (190, 110), (150, 170), (90, 230), (210, 230)]]),
+        ("4", [[(100, 60), (90, 150), (210, 150)], [(170, 100), (165, 240)]]),
+        ("7", [[(80, 60), (200, 60), (120, 230)]]),
+        ("7", [[(80, 60), (200, 60), (120, 230)], [(100, 150), (190, 150)]]),
+        ("unknown", [[(60, 150), (240, 150)]]),
+        ("unknown", [[(150, 150), (150, 150)]]),
+    ],
+    ids=["0", "1", "short 1", "slanted 1", "1 with flag", "2", "4", "7", "7 with bar", "dash", "dot"],
+)
+def test_a_drawing_is_read(
+    model: forwardpass.Engine, label: str, strokes: list[list[tuple[float, float]]], pen: int
+) -> None:
+    (answer,) = model.predict([_drawn(strokes, pen)])
+    assert answer["label"] == label, answer
 
 
 def test_the_sample_is_read(model: forwardpass.Engine, request: pytest.FixtureRequest) -> None:
