@@ -164,7 +164,9 @@ class Scheduler:
         ended = batch.answer(reply)
         self._answered()
         self._learn(batch.rows, now - batch.started)  # after the answers: nobody waits for it
-        self._observe([request for request in ended if request.reported])
+        reported = [request for request in ended if request.reported]
+        if reported:
+            self._observe(reported)
         batch.requests = []  # they know their batch: without this, each would be garbage only the collector finds
 
     def _learn(self, rows: int, seconds: float) -> None:

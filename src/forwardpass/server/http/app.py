@@ -122,6 +122,7 @@ class App:
         return self._statistics(self.dataplane.all())
 
     async def expose(self, request: Request) -> Response:
+        self.dataplane.recorder.flush()
         return Response(self.metrics.exposition(), media_type=METRICS_TYPE)
 
     # The repository
@@ -190,6 +191,7 @@ class App:
         return self.dataplane.model(request.path_params["name"], request.path_params.get("version"))
 
     def _statistics(self, chosen: list[ServedModel]) -> Response:
+        self.dataplane.recorder.flush()
         stats = [metadata.of_statistics(item, self.metrics.stats(item.name, item.version)) for item in chosen]
         return json({"model_stats": stats})
 

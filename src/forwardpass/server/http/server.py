@@ -90,6 +90,7 @@ class HttpServer:
         """Load, serve, drain, stop."""
         loop = asyncio.get_running_loop()
         self._nursery.listen(loop)
+        self.dataplane.recorder.call_later = loop.call_later
         self.control.on_change = self.door.rebuild
         for signum in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(signum, self._on_signal, signum)
@@ -107,6 +108,7 @@ class HttpServer:
         await self._drain(server, serving)
         sweeping.cancel()
         await self.control.stop()
+        self.dataplane.recorder.flush()
         self._nursery.close()
 
     def _config(self) -> uvicorn.Config:
