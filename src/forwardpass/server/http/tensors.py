@@ -61,7 +61,8 @@ def json_from_array(array: Array) -> bytes:
     """The flat ``data`` of a tensor as JSON. NaN and infinities become ``null``: JSON has none."""
     flat = array.reshape(-1)
     if flat.dtype.kind in "fiub":
-        return orjson.dumps(np.ascontiguousarray(flat), option=orjson.OPT_SERIALIZE_NUMPY)
+        whole = flat if flat.flags.c_contiguous else np.ascontiguousarray(flat)
+        return orjson.dumps(whole, option=orjson.OPT_SERIALIZE_NUMPY)
     return orjson.dumps([_json_value(value) for value in flat.tolist()])
 
 

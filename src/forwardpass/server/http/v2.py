@@ -8,7 +8,10 @@ at again by the general one, whose messages say what is wrong.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
+from struct import Struct
 from typing import Any
 
 import msgspec
@@ -30,6 +33,7 @@ from forwardpass.types import Array, Columns, DType, InputSpec
 
 MAX_HEADER = 2048  # bytes of a JSON header that is remembered
 MAX_HEADERS = 512
+PACKED_UP_TO = 512  # floats
 HEADER_LENGTH = b"inference-header-content-length"
 Parameters = dict[str, Any]
 
@@ -84,6 +88,7 @@ class _Input:
     numpy: np.dtype[Any]
     rank: int
     row: list[int] | None  # the shape of one row, where it has no free axis
+    packer: Callable[[int], Struct] | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +117,7 @@ class V2Route(Route):
         self._prefix = b'{"model_name":%b,"model_version":%b' % names
         self._layouts: dict[bytes, _Layout] = {}
         self._json_heads: dict[Any, tuple[bytes, bytes]] = {}
+        self._json_starts: dict[Any, bytes] = {}
         self._binary_heads: dict[Any, tuple[bytes, bytes]] = {}
 
     # Decoding
@@ -285,9 +291,22 @@ class V2Route(Route):
         binary = exchange.binary
         if len(outputs) == 1 and not exchange.id:
             (name,) = outputs
-            if binary is not None and binary.get(name):
+            if binary is None:
+                return JSON, self._encode_json(name, outputs[name])
+            if binary.get(name):
                 return self._encode_raw(name, outputs[name])
         return self._encode_any(exchange, outputs, binary)
+
+    def _encode_json(self, name: str, array: Array) -> bytes:
+        """One output as JSON: all up to its numbers is the same for every answer of its shape."""
+        key = (name, array.dtype, array.shape)
+        known = self._json_starts.get(key)
+        if known is None:
+            before, after = self._json_head(name, array)
+            first = b"%d" % len(array) if array.ndim else b""
+            known = b'%b,"outputs":[%b%b%b"data":' % (self._prefix, before, first, after)
+            _remember(self._json_starts, key, known)
+        return b"%b%b}]}" % (known, json_from_array(array))
 
     def _encode_raw(self, name: str, array: Array) -> tuple[bytes, bytes]:
         """One output as raw bytes: all but the bytes is the same for every answer of its shape."""
@@ -342,10 +361,11 @@ def _input(spec: InputSpec) -> _Input:
     axes = spec.tensor.shape
     row = [axis for axis in axes[1:] if axis is not None]
     fixed = len(axes) > 0 and len(row) == len(axes) - 1 and axes[0] is None
-    return _Input(spec, str(spec.tensor.dtype), spec.tensor.dtype.numpy, len(axes), row if fixed else None)
+    dtype = spec.tensor.dtype
+    return _Input(spec, str(dtype), dtype.numpy, len(axes), row if fixed else None, _packer(dtype))
 
 
-def _remember(table: dict[Any, tuple[bytes, bytes]], key: Any, value: tuple[bytes, bytes]) -> None:
+def _remember(table: dict[Any, Any], key: Any, value: Any) -> None:
     if len(table) >= MAX_HEADERS:  # shapes that follow the input could fill memory
         table.clear()
     table[key] = value
@@ -361,12 +381,22 @@ def show_shape(shape: tuple[int | None, ...]) -> list[int]:
 
 
 def _floats_array(known: _Input, shape: list[int], data: list[float]) -> Array:
+    if len(data) != math.prod(shape):
+        raise wrong_count(known.spec.name, tuple(shape), len(data))
     try:
+        if known.packer is not None and len(data) <= PACKED_UP_TO:
+            return np.ndarray(shape, known.numpy, known.packer(len(data)).pack(*data))
         return np.array(data, dtype=known.numpy).reshape(shape)
-    except ValueError:
-        raise wrong_count(known.spec.name, tuple(shape), len(data)) from None
-    except FloatingPointError:
-        return array_from_json(known.spec.name, known.spec.tensor.dtype, tuple(shape), data)  # which one, it says
+    except (FloatingPointError, OverflowError):  # a number that does not fit; the general way says which one
+        return array_from_json(known.spec.name, known.spec.tensor.dtype, tuple(shape), data)
+
+
+def _packer(dtype: DType) -> Callable[[int], Struct] | None:
+    """From a count to what packs so many floats, three times as fast as numpy does up to some hundreds."""
+    code = {DType.FP16: "e", DType.FP32: "f", DType.FP64: "d"}.get(dtype)
+    if code is None:
+        return None
+    return cache(lambda count: Struct(f"<{count}{code}"))
 
 
 def _check_split(exchange: Exchange) -> None:
