@@ -4,64 +4,38 @@ A predict request is handled on the parser's callbacks and answered from its bat
 no task, future or framework object of its own; everything else falls through to uvicorn's ASGI
 cycle. Whichever lane, requests of one connection are answered in the order they came.
 
-What the fast lane does besides: limits on headers and bodies, ``Expect: 100-continue``, flow
-control (a client that does not read is not read from), receive, send and keep-alive timeouts (one
-coarse sweep over all connections instead of a timer per request), clients that leave (their
-waiting requests are cancelled) and draining.
+What is refused, and every timeout, is in ``guard``. Here besides: ``Expect: 100-continue``,
+declined upgrades, clients that leave (their waiting requests are cancelled) and draining.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections import deque
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import httptools
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
+from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
-from forwardpass.errors import ForwardpassError, InvalidInput, TooLarge
-from forwardpass.server.http.exchange import Exchange, Head, Route, decompressed
-from forwardpass.server.http.status import error_body, status_line
+from forwardpass.errors import ForwardpassError
+from forwardpass.server.http.exchange import Exchange, Head, Route, create_head, decompressed
+from forwardpass.server.http.guard import GuardedConnection, Refusal
 from forwardpass.server.served import clock
 from forwardpass.types import Outcome
 
 if TYPE_CHECKING:
     from forwardpass.server.http.door import Door
 
-LINGER = 2.0  # seconds a refused upload is read and thrown away, so that the refusal can be read
 MAX_PIPELINED = 1024  # requests of one connection under way at a time; more wait unread
-_NOT_KEPT = frozenset((b"expect", b"transfer-encoding", b"upgrade", b"x-request-id", b"traceparent"))
 _OK = Outcome.OK
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 
-@dataclass(frozen=True, slots=True)
-class _Refusal:
-    """The last answer of a connection, where it must wait its turn in ``pipeline``."""
-
-    status: int
-    message: str
-
-
-class Connection(HttpToolsProtocol):
+class Connection(GuardedConnection):
     """Parses one connection's requests; fast lane where ``door.routes`` knows the URL."""
 
     def __init__(self, door: Door, **uvicorn: Any) -> None:
-        super().__init__(**uvicorn)
-        self.door = door
-        self.exchanges: deque[Exchange] = deque()  # fast lane, not yet written, in order
-        self.incoming: Exchange | None = None  # fast lane, body still arriving
-        self.receiving = False  # a message has begun and is not complete
-        self.since = door.now  # when it began, or when the connection fell idle
-        self.unread_since: float | None = None  # the client does not read
-        self.discarding = False  # no more requests are taken: what still arrives is thrown away
-        self.closing = False  # to be closed after the requests under way
-        self.lingering = False  # refused, and said so
-        self.lost = False
-        self.half_closed = False  # the client sends no more
-        self.running: RequestResponseCycle | None = None  # ASGI lane, being answered; `cycle` is the newest
-        self.uploading: RequestResponseCycle | None = None  # ASGI lane, body still arriving
+        super().__init__(door, **uvicorn)
         self._advancing = False
         self._unknown_head = b""  # the bytes of the head that the parser sees, where it began a chunk
         self._head_bytes = 0  # of chunks that brought no complete head yet
@@ -134,10 +108,6 @@ class Connection(HttpToolsProtocol):
         self.parser = httptools.HttpRequestParser(self)
         self.parser.set_dangerous_leniencies(lenient_data_after_close=True)
         self.data_received(b"\r\n".join((*lines, b"", rest)))
-
-    def _slow(self) -> bool:
-        """Whether something else is under way, behind which requests must queue."""
-        return bool(self.pipeline) or (self.cycle is not None and not self.cycle.response_complete)
 
     def eof_received(self) -> bool:  # type: ignore[override]
         """The client sends no more: what waits is cancelled, what runs is still answered."""
@@ -243,23 +213,10 @@ class Connection(HttpToolsProtocol):
 
         ``raw`` holds its bytes where it was the first in what arrived, else nothing.
         """
-        headers = {name.lower(): value for name, value in self.headers}
         keep_alive = self.parser.should_keep_alive() and self.parser.get_http_version() != "1.0"
-        length = headers.get(b"content-length")
-        number = int(length) if length is not None and length.isdigit() else None
-        echo = headers.get(b"x-request-id")
-        split = headers.get(b"inference-header-content-length")
-        head = Head(
-            route,
-            headers,
-            keep_alive,
-            number,
-            int(split) if split is not None and split.isdigit() and len(split) < 20 else None,
-            headers.get(b"content-encoding", b"").lower(),
-            b"" if echo is None else b"x-request-id: %b\r\n" % echo,
-        )
-        whole = raw.startswith(b"POST ") and number is not None and number <= self.door.settings.max_body_bytes
-        if whole and keep_alive and headers.keys().isdisjoint(_NOT_KEPT):
+        head = create_head(route, self.headers, keep_alive)
+        within = head.length is not None and head.length <= self.door.settings.max_body_bytes
+        if raw.startswith(b"POST ") and within and head.constant:
             self.door.learn(raw, head)
         return head
 
@@ -362,7 +319,7 @@ class Connection(HttpToolsProtocol):
     def _start_asgi_task(self, cycle: Any, app: Any) -> None:
         if isinstance(cycle, Exchange):
             self._start(cycle)
-        elif isinstance(cycle, _Refusal):
+        elif isinstance(cycle, Refusal):
             self._say(cycle)
         else:
             self.running = cycle
@@ -382,13 +339,6 @@ class Connection(HttpToolsProtocol):
         self._advancing = False
         self._resume_reading()
 
-    def _resume_reading(self) -> None:
-        """Unless requests wait for their turn, or the client does not read its answers."""
-        if self.pipeline or self.unread_since is not None:
-            self.flow.pause_reading()
-        elif not self.transport.is_closing():
-            self.flow.resume_reading()
-
     def on_response_complete(self) -> None:
         super().on_response_complete()
         self._unset_keepalive_if_required()  # the sweep closes idle connections
@@ -397,106 +347,3 @@ class Connection(HttpToolsProtocol):
             self.transport.close()
         else:
             self._resume_reading()
-
-    # Limits
-
-    def _check_head(self, size: int) -> None:
-        if size > self.door.settings.max_header_bytes and not self.discarding:
-            self._refuse(431, f"the headers are longer than {self.door.settings.max_header_bytes} bytes")
-
-    def _too_long(self, headers: dict[bytes, bytes]) -> bool:
-        length = headers.get(b"content-length", b"0")
-        return length.isdigit() and int(length) > self.door.settings.max_body_bytes
-
-    def _refuse_body(self) -> None:
-        most = self.door.settings.max_body_bytes
-        error = TooLarge(f"the body is over {most} bytes, the most this server takes (`--max-body-bytes`)")
-        if self.incoming is not None:
-            self.incoming.arrived = clock()
-            self.door.dataplane.refused(self.incoming.head.route.served, self.incoming, error)
-        self._refuse(413, error.message)
-
-    def _refuse(self, status: int, message: str) -> None:
-        """Give the last answer, in its turn: what still arrives cannot be understood, or is not wanted."""
-        self.discarding = True
-        answered = self._forget_incoming()
-        refusal: Any = _Refusal(status, message)
-        if answered:
-            self.closing = True
-            if self.idle:
-                self._linger()
-        elif self.exchanges or self._slow():
-            self.pipeline.appendleft((refusal, None))  # type: ignore[arg-type]
-        else:
-            self._say(refusal)
-
-    def _forget_incoming(self) -> bool:
-        """The request that is arriving will not be complete. Returns whether it has its answer already."""
-        self.receiving = False
-        self.incoming = None
-        cycle, self.uploading = self.uploading, None
-        if cycle is None or cycle.response_started:
-            return cycle is not None
-        self.pipeline = deque(item for item in self.pipeline if item[0] is not cycle)
-        cycle.disconnected = cycle.response_complete = True
-        cycle.message_event.set()
-        return False
-
-    def _say(self, refusal: _Refusal) -> None:
-        body = error_body(InvalidInput(refusal.message))
-        head = b"%b%b%bconnection: close\r\ncontent-length: %d\r\n\r\n"
-        retry = b"retry-after: 1\r\n" if refusal.status == 503 else b""
-        kind = b"content-type: application/json\r\n" + retry
-        self.door.flush()
-        self.transport.write(head % (status_line(refusal.status), self.door.date_header, kind, len(body)) + body)
-        self._linger()
-
-    def _linger(self) -> None:
-        """Write no more; what still arrives is read for a while, so that the answer arrives as well."""
-        self.lingering = True
-        self.since = self.door.now
-        if self.half_closed:
-            self.transport.close()
-        else:
-            self.transport.write_eof()
-
-    def pause_writing(self) -> None:
-        super().pause_writing()
-        self.unread_since = self.door.now
-        self.flow.pause_reading()
-
-    def resume_writing(self) -> None:
-        super().resume_writing()
-        self.unread_since = None
-        self._resume_reading()
-
-    def sweep(self, now: float) -> None:
-        """Close what takes too long: called for every connection, about once a second."""
-        settings = self.door.settings
-        waited = now - self.since
-        if self.unread_since is not None:
-            if now - self.unread_since > settings.send_timeout:
-                self.transport.abort()
-        elif self.lingering or self.transport.is_closing():
-            if waited > (LINGER if self.lingering else settings.send_timeout):
-                self.transport.abort()
-        elif self.receiving:
-            if self.flow.read_paused:
-                self.since = now  # it is we who wait
-            elif waited > settings.receive_timeout:
-                self._refuse(408, f"the request did not arrive within {settings.receive_timeout:g} s")
-        elif self.idle and waited > (settings.keep_alive if not self.door.draining else 0.0):
-            self.transport.close()
-
-    @property
-    def idle(self) -> bool:
-        """Nothing arrives, runs or waits to be written."""
-        cycle: RequestResponseCycle | None = self.cycle
-        return not (self.receiving or self.exchanges or self.pipeline or (cycle and not cycle.response_complete))
-
-    def shutdown(self) -> None:
-        """The server stops: close after what is under way; the sweep closes what is idle."""
-        self.closing = True
-        cycle: Any = self.cycle
-        if isinstance(cycle, RequestResponseCycle) and not (cycle.response_complete or self.pipeline):
-            cycle.keep_alive = False

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 JSON = b"content-type: application/json\r\n"
 COMPRESS_FROM = 1024  # bytes of a JSON answer from which compressing it is worth the time
+_PASSING = frozenset((b"expect", b"transfer-encoding", b"upgrade", b"x-request-id", b"traceparent"))
 _OK = status_line(200)
 _LINES = {status: status_line(status) for status in set(STATUS.values()) | {408, 431}}
 
@@ -56,6 +57,30 @@ class Head:
     split: int | None
     coding: bytes
     echo: bytes
+
+    @property
+    def constant(self) -> bool:
+        """Whether the same bytes will mean the same when they come again."""
+        return self.keep_alive and self.headers.keys().isdisjoint(_PASSING)
+
+
+def create_head(route: Route, lines: list[tuple[bytes, bytes]], keep_alive: bool) -> Head:
+    """The head from its header lines, names in any case."""
+    headers = {name.lower(): value for name, value in lines}
+    echo = headers.get(b"x-request-id")
+    return Head(
+        route,
+        headers,
+        keep_alive,
+        length=_number(headers.get(b"content-length")),
+        split=_number(headers.get(b"inference-header-content-length")),
+        coding=headers.get(b"content-encoding", b"").lower(),
+        echo=b"" if echo is None else b"x-request-id: %b\r\n" % echo,
+    )
+
+
+def _number(value: bytes | None) -> int | None:
+    return int(value) if value is not None and value.isdigit() and len(value) < 20 else None
 
 
 class Exchange(Request):
