@@ -28,7 +28,9 @@ def test_children_that_ignore_a_request_to_stop_are_killed() -> None:
     with pinned([sys.executable, "-c", PARENT], CORES, {}) as process:
         family = wait_for_tree(process.pid, 2)
         assert family[0] == process.pid
-    assert not [pid for pid in family if Path(f"/proc/{pid}").exists() and pid in tree(pid)]
+    end_of_patience = time.monotonic() + 10
+    while alive := [pid for pid in family if pid in tree(pid)]:  # a killed process takes a moment to go
+        assert time.monotonic() < end_of_patience, alive
 
 
 def test_an_error_inside_ends_the_process_too() -> None:
