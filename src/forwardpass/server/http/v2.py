@@ -86,7 +86,6 @@ class _Input:
     spec: InputSpec
     dtype: str
     numpy: np.dtype[Any]
-    rank: int
     row: list[int] | None  # the shape of one row, where it has no free axis
     packer: Callable[[int], Struct] | None
 
@@ -362,7 +361,7 @@ def _input(spec: InputSpec) -> _Input:
     row = [axis for axis in axes[1:] if axis is not None]
     fixed = len(axes) > 0 and len(row) == len(axes) - 1 and axes[0] is None
     dtype = spec.tensor.dtype
-    return _Input(spec, str(dtype), dtype.numpy, len(axes), row if fixed else None, _packer(dtype))
+    return _Input(spec, str(dtype), dtype.numpy, row if fixed else None, _packer(dtype))
 
 
 def _remember(table: dict[Any, Any], key: Any, value: Any) -> None:
