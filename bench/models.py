@@ -71,7 +71,7 @@ def build(work: Path) -> None:
 
 
 def write_requests(folder: Path) -> None:
-    from bench.texts import sentences
+    from bench.texts import mixed_texts, sentences
 
     folder.mkdir(parents=True, exist_ok=True)
     row = tiny_row()
@@ -82,6 +82,8 @@ def write_requests(folder: Path) -> None:
     (folder / HEADER_LENGTH_FILE).write_text(str(len(header)))
     for number, sentence in enumerate(sentences(64)):
         (folder / f"text_{number:02}.json").write_bytes(_v2("text", "BYTES", [1], [sentence]))
+    for number, text in enumerate(mixed_texts()):
+        (folder / f"mixed_{number:03}.json").write_bytes(_v2("text", "BYTES", [1], [text]))
     (folder / "image.jpg").write_bytes(photograph())
 
 

@@ -27,7 +27,7 @@ Raw = subprocess.Popen[str]
 def run(bench: Bench, kind: str) -> list[Row]:
     """The measures of ``text`` or ``image``."""
     with ExitStack() as stack:
-        raw = [stack.enter_context(_raw(bench, kind, core)) for core in sorted(bench.cores.both)]
+        raw = [stack.enter_context(start_raw(bench, kind, core)) for core in sorted(bench.cores.both)]
         batch = best_batch(bench, raw[0])
         pairs = [("one core", bench.cores.server, bench.cores.client)]
         if len(bench.cores.both) > 1:
@@ -91,7 +91,7 @@ def _target(bench: Bench, stack: ExitStack, kind: str, cores: str, used: set[int
 
 
 @contextmanager
-def _raw(bench: Bench, kind: str, core: int) -> Iterator[Raw]:
+def start_raw(bench: Bench, kind: str, core: int) -> Iterator[Raw]:
     """A process of the plain loop on one core, ready for ``raw_load``."""
     command = [sys.executable, "-m", "bench.raw", kind, str(bench.work / "models")]
     with pinned(command, {core}, {}, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:

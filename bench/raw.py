@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 from tokenizers import Tokenizer
 
-from bench.texts import sentences
+from bench.texts import mixed_texts, sentences
 
 Array = NDArray[Any]
 MEAN = np.array([0.485, 0.456, 0.406], dtype=np.float32)
@@ -57,6 +57,14 @@ class RawText:
         return np.asarray(embedding)
 
 
+class RawSorted(RawText):
+    """The same for texts of 4 to 128 tokens, sorted by length, so that there is next to no padding."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
+        self.inputs = sorted(mixed_texts(), key=lambda text: len(self._tokenizer.encode(text).ids))
+
+
 class RawImage:
     """JPEG bytes to scores [rows, 1000]."""
 
@@ -81,7 +89,8 @@ def _prepare_image(data: bytes, size: int = 224) -> Array:
     return pixels
 
 
-KINDS: dict[str, type[RawText] | type[RawImage]] = {"text": RawText, "image": RawImage}
+KINDS: dict[str, type[RawText] | type[RawImage]] = {"text": RawText, "sorted": RawSorted, "image": RawImage}
+FOLDERS = {"sorted": "text"}
 
 
 def timed(work: RawText | RawImage, batch: int, seconds: float) -> dict[str, float]:
@@ -98,7 +107,7 @@ def timed(work: RawText | RawImage, batch: int, seconds: float) -> dict[str, flo
 
 def main() -> None:
     kind, models = sys.argv[1:]
-    work = KINDS[kind](Path(models) / kind)
+    work = KINDS[kind](Path(models) / FOLDERS.get(kind, kind))
     print("ready", flush=True)
     for line in sys.stdin:
         batch, seconds = line.split()

@@ -17,7 +17,7 @@ def forwardpass(path: Path, cores: set[int], log: Path, replicas: int = 1) -> St
     """``forwardpass serve`` with its defaults, ready when ``/readyz`` says so."""
     program = str(Path(sys.executable).with_name("forwardpass"))
     port = free_port()
-    options = ["--port", str(port), "--replicas", str(replicas), "--cores", str(len(cores))]
+    options = ["--port", str(port), "--grpc-port", "0", "--replicas", str(replicas), "--cores", str(len(cores))]
     return serving([program, "serve", str(path), *options], port, "/readyz", cores, log)
 
 

@@ -7,6 +7,7 @@ tokens, as in a usual feed of short texts) and are the same on every machine.
 from __future__ import annotations
 
 from itertools import product
+from random import Random
 from typing import Any
 
 OPENINGS = (
@@ -41,6 +42,19 @@ def sentences(count: int) -> list[str]:
     """``count`` (at most 256) different sentences in a fixed, mixed order."""
     every = [f"{a}, {b} {c}" for a, b, c in product(OPENINGS, MIDDLES, ENDINGS)]
     return [every[(number * 97) % len(every)] for number in range(count)]
+
+
+def mixed_texts(count: int = 256, seed: int = 11) -> list[str]:
+    """Texts of 4 to 128 tokens in a fixed, mixed order: most are short, a few long (log-normal, mean about 30)."""
+    chance = Random(seed)
+    words = " ".join(sentences(256)).replace(",", "").replace(".", "").split()
+    texts: list[str] = []
+    while len(texts) < count:
+        length = round(chance.lognormvariate(3.2, 0.7)) - 2  # without the two that stand for begin and end
+        if 2 <= length <= 126:
+            start = chance.randrange(len(words) - length)
+            texts.append(" ".join(words[start : start + length]))
+    return texts
 
 
 def train_tokenizer() -> Any:

@@ -36,6 +36,7 @@ def test_regions_are_aligned_and_do_not_overlap(sizes: list[int]) -> None:
 
 
 def test_both_sides_see_the_same_bytes(arena: Arena) -> None:
+    assert arena.fd is not None
     other = Arena(os.dup(arena.fd))
     offset = arena.allocate(5)
     assert offset is not None
@@ -52,6 +53,7 @@ def test_what_does_not_fit_is_refused_and_the_rest_stays_usable(arena: Arena) ->
 
 
 def test_large_batches_give_their_memory_back(arena: Arena) -> None:
+    assert arena.fd is not None
     for _ in range(2):
         offset = arena.allocate(2 * KEEP)
         assert offset == 0

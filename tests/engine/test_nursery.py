@@ -5,13 +5,13 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-import socket
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from tests.engine.workers import PROC, children, close, fateful_model, lives, needs_proc, run, templates, until
 
+from forwardpass.engine.link import Link
 from forwardpass.engine.nursery import Nursery
 from forwardpass.errors import NotReady
 from forwardpass.registry import ModelLocation
@@ -38,7 +38,7 @@ def test_a_worker_lives_until_its_link_closes(nursery: Nursery, folder: Path) ->
         assert lives(born.pid)
         assert born.pid in children(templates()[0])
         os.kill(born.pid, signal.SIGINT)  # Ctrl-C in the terminal reaches workers as well
-        born.link.close()
+        born.links[0].close()
         await until(lambda: bool(ended))
         assert ended == [0]
         assert not (PROC / str(born.pid)).exists(), "no zombie is left"
@@ -53,7 +53,7 @@ def test_how_a_worker_ended_is_told(nursery: Nursery, folder: Path) -> None:
         os.kill(born.pid, signal.SIGKILL)
         await until(lambda: bool(ended))
         assert ended == [-signal.SIGKILL]
-        born.link.close()
+        born.links[0].close()
 
     run(nursery, main)
 
@@ -74,7 +74,7 @@ def test_a_fork_that_nobody_waits_for_any_more_ends_by_itself(nursery: Nursery, 
         await until(lambda: bool(ended))
         assert ended == [0]
         assert children(templates()[0]) == [born.pid], "the next one got its own worker"
-        born.link.close()
+        born.links[0].close()
         await until(lambda: not lives(born.pid))
 
     run(nursery, main)
@@ -97,7 +97,7 @@ def test_a_template_that_dies_is_replaced_and_whoever_waits_is_told(nursery: Nur
         assert children(second) == [born.pid]
         assert lives(survivor.pid), "workers outlive their template"
         for worker in (survivor, born):
-            worker.link.close()
+            worker.links[0].close()
             await until(lambda pid=worker.pid: not lives(pid))  # type: ignore[misc]
 
     run(nursery, main)
@@ -107,9 +107,9 @@ def test_closing_ends_the_template_whatever_its_workers_do(folder: Path, capfd: 
     nursery = Nursery("error")
 
     async def main() -> None:
-        links: list[socket.socket] = []
+        links: list[Link] = []
         for _ in range(3):
-            links.append((await nursery.fork(location(folder), 1, lambda status: None)).link)
+            links.append((await nursery.fork(location(folder), 1, lambda status: None)).links[0])
         (pid,) = templates()
         pids = children(pid)
         assert len(pids) == 3

@@ -31,6 +31,7 @@ from tests.engine.workers import (
 )
 
 from forwardpass.config import Limits
+from forwardpass.engine import group
 from forwardpass.engine import replicas as module
 from forwardpass.engine.nursery import Nursery
 from forwardpass.errors import BackendFailed, InvalidInput, TimedOut
@@ -144,8 +145,8 @@ def test_a_row_that_kills_workers_fails_alone(nursery: Nursery, model: Path, pos
 def test_a_worker_that_hangs_is_killed_and_replaced(
     nursery: Nursery, model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "GRACE", 0.1)
-    monkeypatch.setattr(module, "WATCH_EVERY", 0.05)
+    monkeypatch.setattr(group, "GRACE", 0.1)
+    monkeypatch.setattr(group, "WATCH_EVERY", 0.05)
 
     async def main() -> None:
         async with fleet(nursery, model, limits=Limits(timeout=0.2)) as made:

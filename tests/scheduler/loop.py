@@ -125,10 +125,12 @@ class FakeReplica:
 class World:
     """A scheduler with its loop; ``observed`` holds the requests it has reported."""
 
-    def __init__(self, limits: Limits | None = None, batched: bool = True, replicas: int = 0) -> None:
+    def __init__(
+        self, limits: Limits | None = None, batched: bool = True, replicas: int = 0, ragged: Sequence[str] = ()
+    ) -> None:
         self.loop = Loop()
         self.observed: list[Request] = []
-        self.scheduler = Scheduler(limits or Limits(), batched, self.loop.time, self.loop, self._observe)
+        self.scheduler = Scheduler(limits or Limits(), batched, self.loop.time, self.loop, self._observe, ragged=ragged)
         self.replicas: list[FakeReplica] = []
         self._next = 0
         for _ in range(replicas):
@@ -152,8 +154,10 @@ class World:
 
     def submit(self, rows: int = 1, timeout: float = 30.0, key: object = None) -> Asked:
         """Submit a request, in parts where it is larger than a batch."""
-        asked = self.request(rows, timeout, key)
-        if self.scheduler.batched and rows > self.scheduler.limits.max_batch_size:
+        return self.submit_request(self.request(rows, timeout, key))
+
+    def submit_request(self, asked: Asked) -> Asked:
+        if asked.rows > 1 and asked.rows > self.scheduler.room_for(asked):
             submit_in_parts(self.scheduler, asked)
         else:
             self.scheduler.submit(asked)
@@ -165,13 +169,11 @@ class World:
         self.loop.turn()
         return asked
 
-    def teach(self, replica: FakeReplica, start: float, per_row: float) -> None:
-        """Run batches of several sizes that take ``start + per_row x rows`` seconds."""
-        for rows in (1, 2, 4, 8, 1, 2, 4, 8):
-            self.ask(rows)
-            self.loop.advance(start + per_row * rows)
-            replica.finish()
-        self.observed.clear()
+    def teach(self, start: float, per_row: float, per_padded: float = 0.0) -> None:
+        """Batches of several sizes took ``start + per_row x rows + per_padded x rows x length`` seconds."""
+        for rows in (1, 2, 4, 8):
+            for length in (10, 40, 160) if per_padded else (0,):
+                self.scheduler.learn(rows, start + (per_row + per_padded * length) * rows, length)
 
     def finish_all(self) -> None:
         """Let every replica finish, until nothing is under way; needs a replica."""

@@ -24,6 +24,59 @@ def test_it_learns_a_line() -> None:
     assert model.rows_within(0.015, 32) in (9, 10)
 
 
+def test_it_learns_what_padding_costs() -> None:
+    model = CostModel()
+    for rows in (1, 2, 4, 8):
+        for length in (10, 40, 160):
+            model.learn(rows, 0.002 + 0.0001 * rows + 0.00005 * rows * length, length)
+    assert model.start == pytest.approx(0.002)
+    assert model.per_row == pytest.approx(0.0001)
+    assert model.per_padded == pytest.approx(0.00005)
+    assert model.seconds(4, 100) == pytest.approx(0.0224)
+    assert model.rows_within(0.0224, 32, 100) in (3, 4)
+
+
+def test_rows_are_worth_running_together_where_the_start_is_shared() -> None:
+    shared = taught(*[(rows, 0.004 + 0.001 * rows) for rows in (1, 2, 4, 8)])
+    assert shared.pays(1, 0, 1, 0)
+    assert shared.most_worth() == pytest.approx(36.0)
+    alone = taught(*[(rows, 0.0015 + 0.025 * rows) for rows in (1, 2, 4, 8)])  # a twentieth is saved
+    assert not alone.pays(1, 0, 1, 0)
+    assert alone.most_worth() < 1.0
+
+
+def test_rows_of_unlike_length_are_not_worth_running_together() -> None:
+    model = CostModel()
+    for rows in (1, 2, 4):
+        for length in (10, 100):
+            model.learn(rows, 0.002 + 0.00005 * rows * length, length)
+    assert model.pays(1, 20, 1, 20)
+    assert model.pays(1, 20, 1, 30)
+    assert not model.pays(1, 20, 1, 200)  # the short one would be padded to 200, for 9 ms
+    assert not model.pays(1, 200, 1, 20)
+    assert not model.pays(8, 40, 1, 60)  # eight would be padded for the sake of one
+
+
+def test_nothing_is_ruled_out_before_several_sizes_are_known() -> None:
+    model = taught(*[(1, 0.02)] * 50)
+    assert model.pays(1, 0, 1, 0)
+    assert model.most_worth() == float("inf")
+
+
+def test_one_pause_of_the_machine_is_not_a_cost() -> None:
+    model = taught(*[(rows, 0.001 * rows) for rows in (1, 2, 4, 8) * 20])
+    model.learn(4, 2.0)
+    for rows in (1, 2, 4, 8) * 16:
+        model.learn(rows, 0.001 * rows)
+    assert model.seconds(4) == pytest.approx(0.004, rel=0.1)
+
+
+def test_single_rows_by_the_thousand_do_not_outweigh_what_larger_batches_took() -> None:
+    model = taught(*[(rows, 0.002 + 0.001 * rows) for rows in (1, 2, 4, 8)], *[(1, 0.003)] * 5000)
+    assert model.start == pytest.approx(0.002, rel=0.01)
+    assert [(cost.rows, cost.batches) for cost in model.costs()] == [(1, 5001), (2, 1), (4, 1), (8, 1)]
+
+
 def test_it_predicts_nothing_before_it_has_seen_a_few() -> None:
     model = taught(*[(8, 1.0)] * (CONFIDENT - 1))
     assert model.seconds(8) == 0.0

@@ -80,7 +80,7 @@ def test_a_batch_holds_at_most_max_batch_size_rows() -> None:
 
 def test_a_batch_holds_at_most_what_is_predicted_to_run_in_max_batch_time() -> None:
     world = World(Limits(max_batch_size=32, max_batch_time=0.1), replicas=1)
-    world.teach(world.replicas[0], start=0.02, per_row=0.01)
+    world.teach(start=0.02, per_row=0.01)
     world.scheduler.reasons.clear()
     world.ask(*[1] * 20)
     assert len(world.replicas[0].ran[-1]) == 8
@@ -199,8 +199,8 @@ def test_a_request_that_could_never_wait_is_too_large() -> None:
 
 
 def test_what_cannot_meet_its_deadline_is_refused_at_once() -> None:
-    world = World(Limits(max_batch_size=8), replicas=1)
-    world.teach(world.replicas[0], start=0.0, per_row=0.1)  # 0.8 s for a full batch of 8
+    world = World(Limits(max_batch_size=8, max_batch_time=1.0), replicas=1)
+    world.teach(start=0.0, per_row=0.1)  # 0.8 s for a full batch of 8
     world.ask(8)  # runs
     world.ask(8)
     with pytest.raises(Overloaded, match="cannot be answered in time") as caught:
@@ -209,15 +209,31 @@ def test_what_cannot_meet_its_deadline_is_refused_at_once() -> None:
     assert world.submit(8, timeout=5.0).ends == 0
 
 
-def test_more_replicas_drain_the_queue_sooner() -> None:
-    world = World(Limits(max_batch_size=8), replicas=1)
-    world.teach(world.replicas[0], start=0.0, per_row=0.1)
-    for _ in range(3):
+@pytest.mark.parametrize("replicas", [1, 4])
+def test_more_replicas_drain_the_queue_sooner(replicas: int) -> None:
+    world = World(Limits(max_batch_size=8, max_batch_time=1.0), replicas=1)
+    world.teach(start=0.0, per_row=0.1)
+    for _ in range(replicas - 1):
         world.attach()
-    for _ in range(5):
+    for _ in range(replicas + 1):
         world.ask(8)
     assert world.scheduler.queued_rows == 8
-    assert world.submit(8, timeout=1.0).ends == 0
+    if replicas == 1:
+        with pytest.raises(Overloaded):
+            world.submit(8, timeout=1.5)
+    else:
+        assert world.submit(8, timeout=1.5).ends == 0
+
+
+def test_what_runs_counts_as_work_that_waits() -> None:
+    world = World(Limits(max_batch_size=8, max_batch_time=1.0), replicas=1)
+    world.teach(start=0.0, per_row=0.1)
+    world.ask(8)  # runs for 0.8 s
+    world.ask(1)
+    with pytest.raises(Overloaded):
+        world.submit(1, timeout=0.9)
+    world.loop.advance(0.6)
+    assert world.submit(1, timeout=0.9).ends == 0
 
 
 def test_a_running_batch_leaves_room_in_the_queue() -> None:

@@ -24,14 +24,19 @@ class Arena:
     """A shared region with a bump allocator."""
 
     def __init__(self, fd: int) -> None:
-        self.fd = fd
+        self.fd: int | None = fd
         self._map = mmap.mmap(fd, SIZE)
         self._bytes = np.frombuffer(self._map, np.uint8)
         self._used = 0
 
+    @staticmethod
+    def offered() -> bool:
+        """Whether the system has such files."""
+        return hasattr(os, "memfd_create")
+
     @classmethod
     def create(cls) -> Arena | None:
-        if not hasattr(os, "memfd_create"):
+        if not cls.offered():
             return None
         fd = os.memfd_create("forwardpass-arena")
         try:
@@ -60,5 +65,7 @@ class Arena:
         return self._bytes[offset : offset + nbytes]
 
     def close(self) -> None:
-        os.close(self.fd)
-        # the mapping itself goes when the last array that looks into it does
+        """Close the file; the mapping itself goes when the last array that looks into it does."""
+        if self.fd is not None:
+            os.close(self.fd)
+            self.fd = None

@@ -21,6 +21,7 @@ from forwardpass.engine.signature import create_signature, describe
 from forwardpass.errors import BackendFailed, InvalidModel, nearest
 from forwardpass.pipeline import Pipeline, create_pipeline
 from forwardpass.pipeline.inputs import InputCheck
+from forwardpass.pipeline.user import STEPS_FILE
 from forwardpass.registry import ModelFiles, find_model
 from forwardpass.types import Array, Columns, ModelInfo, Signature, StageTimes, TensorSpec
 
@@ -37,6 +38,7 @@ class Engine:
         self._outputs = _output_names(config, backend, self._postprocess)
         self.signature: Signature = create_signature(config, backend, self._postprocess.columns, self._outputs)
         self.info: ModelInfo = describe(files, backend, self._preprocess, self._postprocess)
+        self.has_own_steps = (files.folder / STEPS_FILE).is_file()
         self._plain = not (self._check or self._preprocess or self._postprocess or config.outputs)
 
     @classmethod

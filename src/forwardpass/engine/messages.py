@@ -65,7 +65,15 @@ class FailedHead(msgspec.Struct, array_like=True, tag="failed"):
     message: str
 
 
-Head = BatchHead | ReplyHead | ReadyHead | FailedHead
+class MeasuredHead(msgspec.Struct, array_like=True, tag="measured"):
+    """What a batch took that a worker ran of its own accord; ``length`` is that of its longest row."""
+
+    rows: int
+    length: int
+    seconds: float
+
+
+Head = BatchHead | ReplyHead | ReadyHead | FailedHead | MeasuredHead
 _decoder = msgspec.msgpack.Decoder(Head)
 
 

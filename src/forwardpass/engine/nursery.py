@@ -18,7 +18,7 @@ from dataclasses import dataclass
 
 import msgspec
 
-from forwardpass.engine.arena import Arena
+from forwardpass.engine.link import Link
 from forwardpass.engine.template import Ended, Fork, Forked
 from forwardpass.errors import NotReady
 from forwardpass.registry import ModelLocation
@@ -29,12 +29,10 @@ _decoder = msgspec.msgpack.Decoder(Forked | Ended)
 
 @dataclass(frozen=True, slots=True)
 class Born:
-    """A forked worker, as the front holds it."""
+    """A forked worker: its process, and one link for each front."""
 
     pid: int
-    link: socket.socket
-    requests: Arena | None
-    replies: Arena | None
+    links: list[Link]
 
 
 class Nursery:
@@ -52,22 +50,31 @@ class Nursery:
         self._loop = loop
         loop.add_reader(self._control.fileno(), self._hear)
 
-    async def fork(self, model: ModelLocation, threads: int, on_end: Callable[[int], None]) -> Born:
+    async def fork(
+        self,
+        model: ModelLocation,
+        threads: int,
+        on_end: Callable[[int], None],
+        *,
+        measures: bool = False,
+        fronts: int = 1,
+    ) -> Born:
         """A new worker that loads the model. ``on_end`` is told its exit status (minus the signal).
 
-        Raises ``NotReady`` where the template cannot fork.
+        ``measures``: while nothing is asked of it, it says what batches take. ``fronts`` is the
+        number of links to make. Raises ``NotReady`` where the template cannot fork.
         """
         assert self._loop is not None, "listen first"
-        order = Fork(model.name, model.version, str(model.path.resolve()), threads, self._log_level)
+        order = Fork(model.name, model.version, str(model.path.resolve()), threads, self._log_level, measures)
         with ExitStack() as always, ExitStack() as on_error:
             try:
-                ours, theirs = socket.socketpair()
-                always.callback(theirs.close)
-                on_error.callback(ours.close)
-                arenas = [Arena.create(), Arena.create()]
-                for arena in filter(None, arenas):
-                    always.callback(arena.close)
-                fds = [theirs.fileno(), *(arena.fd for arena in arenas if arena is not None)]
+                links = []
+                for _ in range(fronts):
+                    link, theirs = Link.pair()
+                    on_error.callback(link.close)
+                    always.callback(theirs.socket.close)
+                    links.append((link, theirs))
+                fds = [fd for _, theirs in links for fd in theirs.fds]
                 socket.send_fds(self._control, [msgspec.msgpack.encode(order)], fds)
             except OSError as error:
                 raise NotReady(f"no worker could be started: {error}") from None
@@ -75,7 +82,7 @@ class Nursery:
             self._waiting.append((forked, on_end))
             pid = await forked
             on_error.pop_all()
-        return Born(pid, ours, *arenas)
+        return Born(pid, [link for link, _ in links])
 
     def close(self) -> None:
         """Let the template go; it ends when its link closes."""

@@ -16,10 +16,12 @@ from typing import Protocol, cast
 
 import numpy as np
 
+from forwardpass.engine.link import Link
 from forwardpass.engine.messages import (
     LENGTHS,
     BatchHead,
     FailedHead,
+    MeasuredHead,
     ReadyHead,
     ReplyHead,
     decode_columns,
@@ -27,7 +29,6 @@ from forwardpass.engine.messages import (
     encode_columns,
     frame,
 )
-from forwardpass.engine.nursery import Born
 from forwardpass.engine.worker import error_from
 from forwardpass.scheduler import Batch, Reply
 from forwardpass.types import Columns
@@ -40,6 +41,7 @@ class ReplicaOwner(Protocol):
 
     def replica_ready(self, replica: WorkerReplica, ready: ReadyHead) -> None: ...
     def replica_failed(self, replica: WorkerReplica, failed: FailedHead) -> None: ...
+    def replica_measured(self, replica: WorkerReplica, measured: MeasuredHead) -> None: ...
     def replica_finished(self, replica: WorkerReplica, batch: Batch, reply: Reply) -> None: ...
     def replica_lost(self, replica: WorkerReplica) -> None: ...
 
@@ -47,24 +49,24 @@ class ReplicaOwner(Protocol):
 class WorkerReplica(asyncio.Protocol):
     """The front's end of one worker."""
 
-    def __init__(self, owner: ReplicaOwner, born: Born) -> None:
-        self.pid = born.pid
+    def __init__(self, owner: ReplicaOwner, pid: int, link: Link) -> None:
+        self.pid = pid
         self.batch: Batch | None = None
         self.busy_since: float | None = None
         self._owner = owner
-        self._born = born
+        self._link = link
         self._received = bytearray()
         self._transport: asyncio.Transport | None = None
 
     @classmethod
-    async def connect(cls, loop: asyncio.AbstractEventLoop, owner: ReplicaOwner, born: Born) -> WorkerReplica:
-        _, replica = await loop.create_connection(lambda: cls(owner, born), sock=born.link)
+    async def connect(cls, loop: asyncio.AbstractEventLoop, owner: ReplicaOwner, pid: int, link: Link) -> WorkerReplica:
+        _, replica = await loop.create_connection(lambda: cls(owner, pid, link), sock=link.socket)
         return replica
 
     def run(self, batch: Batch) -> None:
         """Send a batch; the owner hears when it has come back. Raises where it cannot be sent."""
         assert self._transport is not None
-        arena = self._born.requests
+        arena = self._link.requests
         if arena is not None:
             arena.reset()
         heads, body = encode_columns(batch.stack(), arena)
@@ -111,13 +113,15 @@ class WorkerReplica(asyncio.Protocol):
             self._reply(head, data[head_size:])
         elif isinstance(head, ReadyHead):
             self._owner.replica_ready(self, head)
+        elif isinstance(head, MeasuredHead):
+            self._owner.replica_measured(self, head)
         elif isinstance(head, FailedHead):
             self._owner.replica_failed(self, head)
 
     def _reply(self, head: ReplyHead, body: memoryview) -> None:
         batch = self.batch
         assert batch is not None
-        outputs = decode_columns(head.columns, body, self._born.replies)
+        outputs = decode_columns(head.columns, body, self._link.replies)
         if any(column.offset is not None for column in head.columns):
             outputs = _copied(outputs)  # the worker writes its next reply to the same memory
         failures = {index: error_from(*said) for index, said in head.failures.items()}

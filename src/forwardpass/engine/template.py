@@ -19,18 +19,19 @@ from typing import Any
 
 import msgspec
 
-from forwardpass.engine.arena import Arena
+from forwardpass.engine.link import MOST_FDS, Link
 from forwardpass.registry import ModelLocation
 
 
 class Fork(msgspec.Struct):
-    """Fork a worker. With it come the worker's end of its link, and two arenas or none."""
+    """Fork a worker. With it come the worker's ends of its links."""
 
     name: str
     version: str
     path: str
     threads: int
     log_level: str
+    measures: bool
 
 
 class Forked(msgspec.Struct, tag="forked"):
@@ -69,7 +70,7 @@ def main(fd: int) -> None:
 
 
 def _fork(control: socket.socket) -> bool:
-    data, fds, _, _ = socket.recv_fds(control, 65536, 3)
+    data, fds, _, _ = socket.recv_fds(control, 65536, MOST_FDS)
     if not data:
         return False
     order = msgspec.msgpack.decode(data, type=Fork)
@@ -94,9 +95,8 @@ def _become_worker(control: socket.socket, order: Fork, fds: list[int]) -> None:
         signal.set_wakeup_fd(-1)
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         logging.basicConfig(level=order.log_level.upper(), format=f"%(levelname)s worker {order.name}: %(message)s")
-        requests, replies = [Arena(fd) for fd in fds[1:]] if len(fds) > 1 else (None, None)
         model = ModelLocation(order.name, order.version, Path(order.path))
-        serve(socket.socket(fileno=fds[0]), requests, replies, model, order.threads)
+        serve(Link.all_of(fds), model, order.threads, order.measures)
         status = 0
     except (BrokenPipeError, ConnectionResetError):
         status = 0  # the front went while a reply was on its way

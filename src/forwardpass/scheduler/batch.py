@@ -23,6 +23,7 @@ class Reason(StrEnum):
     IDLE = "idle"  # a replica was idle, and this is all that waited
     FULL = "full"  # as many rows as a batch may hold
     TIME = "time"  # as many rows as may be predicted to run in max_batch_time
+    COST = "cost"  # another request would cost about as much in this batch as by itself
     DELAY = "delay"  # max_delay was over
     SHAPE = "shape"  # what else waited has another shape
     ALONE = "alone"  # the model is not batched: one request is the batch
@@ -43,11 +44,12 @@ class Reply(msgspec.Struct, frozen=True, gc=False):
 class Batch:
     """Requests whose rows run together on one replica."""
 
-    __slots__ = ("finished", "reason", "requests", "rows", "server_timing", "started", "times")
+    __slots__ = ("finished", "length", "reason", "requests", "rows", "server_timing", "started", "times")
 
-    def __init__(self, requests: list[Request], rows: int, reason: Reason, started: float) -> None:
+    def __init__(self, requests: list[Request], rows: int, reason: Reason, started: float, length: int = 0) -> None:
         self.requests = requests
         self.rows = rows
+        self.length = length  # of the longest row
         self.reason = reason
         self.started = started
         self.finished = started

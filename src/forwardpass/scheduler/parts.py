@@ -1,18 +1,25 @@
-"""Requests of more rows than a batch may hold: cut into parts, answered as one.
+"""Requests of more rows than should run as one batch: cut into parts, answered as one.
 
-Every row comes back to its place whatever batches the parts ran in; the first part that fails
-fails the whole request and takes its other parts out of the queue.
+Rows of ragged inputs are cut in the order of their length, so that a part holds rows of a like
+length. Every row comes back to its place whatever batches the parts ran in; the first part that
+fails fails the whole request and takes its other parts out of the queue.
 """
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
+from numpy.typing import NDArray
 
 from forwardpass.errors import ForwardpassError
 from forwardpass.scheduler.batch import fail, succeed
+from forwardpass.scheduler.lengths import row_lengths
 from forwardpass.scheduler.request import Request
 from forwardpass.scheduler.scheduler import Scheduler
 from forwardpass.types import Columns
+
+Rows = slice | NDArray[Any]
 
 
 class Part(Request):
@@ -20,12 +27,12 @@ class Part(Request):
 
     reported = False
 
-    def __init__(self, whole: Whole, index: int, start: int, stop: int) -> None:
+    def __init__(self, whole: Whole, index: int, rows: Rows) -> None:
         request = whole.request
         self.owner = whole
         self.index = index
-        self.columns = {name: array[start:stop] for name, array in request.columns.items()}
-        self.rows = stop - start
+        self.columns = {name: array[rows] for name, array in request.columns.items()}
+        self.rows = len(next(iter(self.columns.values())))
         self.nbytes = request.nbytes * self.rows // request.rows
         self.arrived = request.arrived
         self.deadline = request.deadline
@@ -41,11 +48,11 @@ class Part(Request):
 class Whole:
     """Collects the answers to the parts of one request."""
 
-    def __init__(self, scheduler: Scheduler, request: Request, size: int) -> None:
+    def __init__(self, scheduler: Scheduler, request: Request) -> None:
         self.scheduler = scheduler
         self.request = request
-        starts = range(0, request.rows, size)
-        self.parts = [Part(self, i, start, min(start + size, request.rows)) for i, start in enumerate(starts)]
+        self._order, cuts = _cut(scheduler, request)
+        self.parts = [Part(self, index, rows) for index, rows in enumerate(cuts)]
         self._outputs: list[Columns | None] = [None] * len(self.parts)
         self._missing = len(self.parts)
         self._cancelled = False
@@ -59,7 +66,11 @@ class Whole:
         if self._missing == 0 and not self.request.done:
             self.request.batch = part.batch
             pieces = [piece for piece in self._outputs if piece is not None]
-            succeed(self.request, {name: np.concatenate([piece[name] for piece in pieces]) for name in pieces[0]})
+            joined = {name: np.concatenate([piece[name] for piece in pieces]) for name in pieces[0]}
+            if self._order is not None:
+                places = np.argsort(self._order)
+                joined = {name: array[places] for name, array in joined.items()}
+            succeed(self.request, joined)
             self.scheduler.report(self.request)
 
     def part_failed(self, error: ForwardpassError) -> None:
@@ -78,10 +89,28 @@ class Whole:
 
 
 def submit_in_parts(scheduler: Scheduler, request: Request) -> None:
-    """Queue a request in parts of at most ``max_batch_size`` rows.
+    """Queue a request in parts, each of rows that should run as one batch.
 
     Raises what ``Scheduler.submit`` raises, before any part is queued.
     """
     scheduler.admit(request)
-    for part in Whole(scheduler, request, scheduler.limits.max_batch_size).parts:
+    for part in Whole(scheduler, request).parts:
         scheduler.enqueue(part)
+
+
+def _cut(scheduler: Scheduler, request: Request) -> tuple[NDArray[Any] | None, list[Rows]]:
+    """The rows of each part, and their order where it is not the request's own."""
+    if not scheduler.ragged:
+        size = scheduler.room_for(request)
+        return None, [slice(start, start + size) for start in range(0, request.rows, size)]
+    lengths = row_lengths(request.columns, scheduler.ragged)
+    order = np.argsort(lengths, kind="stable")
+    longest = lengths[order].tolist()
+    cuts: list[Rows] = []
+    start = 0
+    for stop in range(1, request.rows + 1):
+        why = stop < request.rows and scheduler.former.why_not(stop - start, longest[stop - 1], 1, longest[stop])
+        if why is not None:
+            cuts.append(order[start:stop])
+            start = stop
+    return order, cuts

@@ -39,6 +39,9 @@ class Request(ABC):
     bytes_in: int = 0
     bytes_out: int = 0
 
+    length: int = 0  # of its longest row, where the cost of a row depends on that of its batch
+    passed: int = 0  # rows that came later and left before it
+
     waiting: bool = False
     done: bool = False
     deaths: int = 0  # workers that died while they ran this request

@@ -18,12 +18,16 @@ from forwardpass.errors import BackendFailed, Cancelled, ForwardpassError, Overl
 from forwardpass.scheduler.batch import Batch, Reason, Reply, fail
 from forwardpass.scheduler.cost import CostModel
 from forwardpass.scheduler.deadlines import Deadlines
+from forwardpass.scheduler.forming import Former
+from forwardpass.scheduler.lengths import longest_row
 from forwardpass.scheduler.request import Request
+from forwardpass.scheduler.share import QueueShare
 
 log = logging.getLogger(__name__)
 
 MAX_DEATHS = 2  # workers a request may take down before it fails
 SHORT = 0.0005  # seconds; a shorter batch can wait for what is read while answers are handed out
+NEWEST = 0.1  # weight of a batch in the mean length
 TICK = 0.02  # seconds between looks at the deadlines while anything is under way
 
 
@@ -44,7 +48,9 @@ class Scheduler:
     """The queue of one model version and the replicas that serve it.
 
     ``clock`` gives seconds; ``observe`` is told of every request once, when it has ended;
-    ``answered`` is called when the answers of a batch have all been handed out.
+    ``answered`` is called when the answers of a batch have all been handed out. ``ragged`` names the
+    columns whose rows may be of unlike length, where that matters to what a batch costs; ``share``
+    makes the limits of the queue hold over several fronts.
     Not thread-safe: everything happens on one event loop.
     """
 
@@ -56,14 +62,19 @@ class Scheduler:
         timers: Timers,
         observe: Callable[[Sequence[Request]], None] = lambda requests: None,
         answered: Callable[[], None] = lambda: None,
+        ragged: Sequence[str] = (),
+        share: QueueShare | None = None,
     ) -> None:
         self.limits = limits
         self.batched = batched
+        self.ragged = ragged
         self.cost = CostModel()
+        self.former = Former(limits, self.cost, batched=batched, ragged=bool(ragged))
         self.queued_rows = 0
         self.queued_bytes = 0
         self.reasons: Counter[Reason] = Counter()
         self.replicas: list[Replica] = []
+        self._share = share
         self._clock = clock
         self._timers = timers
         self._observe = observe
@@ -77,13 +88,14 @@ class Scheduler:
         self._gathering_ends = False  # a timer is set for that
         self._ticking = False
         self._row_seconds = 0.0
+        self._mean_length = 0.0
         self._longest_wait = 0.0  # predicted, behind a full queue
         self._stopped: ForwardpassError | None = None
 
     # Requests
 
     def submit(self, request: Request) -> None:
-        """Queue a request of at most ``max_batch_size`` rows (any number where not batched).
+        """Queue a request of at most ``room_for`` rows (any number where not batched).
 
         Raises ``Overloaded`` or ``TooLarge`` where it is not admitted; else it is answered later.
         """
@@ -95,15 +107,19 @@ class Scheduler:
         limits = self.limits
         if self._stopped is not None:
             raise self._stopped
-        if self.queued_rows + request.rows > limits.max_queue_size:
-            self._refuse_rows(request)
-        if self.queued_bytes + request.nbytes > limits.max_queue_bytes:
+        rows, nbytes = self.queued_rows, self.queued_bytes
+        if self._share is not None:
+            other_rows, other_bytes = self._share.elsewhere()
+            rows, nbytes = rows + other_rows, nbytes + other_bytes
+        if rows + request.rows > limits.max_queue_size:
+            self._refuse_rows(request, rows)
+        if nbytes + request.nbytes > limits.max_queue_bytes:
             raise Overloaded(
-                f"the queue is full: {self.queued_bytes} bytes wait, at most {limits.max_queue_bytes} may; try again",
+                f"the queue is full: {nbytes} bytes wait, at most {limits.max_queue_bytes} may; try again",
                 self._drain_seconds(0),
             )
         if self.queued_rows and request.arrived + self._longest_wait > request.deadline:
-            wait = self._drain_seconds(request.rows)
+            wait = self._drain_seconds(request.rows) + self._until_idle()
             if request.arrived + wait > request.deadline:
                 raise Overloaded(
                     f"cannot be answered in time: about {wait:.2f} s of work wait, and the deadline "
@@ -113,11 +129,15 @@ class Scheduler:
 
     def enqueue(self, request: Request) -> None:
         """Queue an admitted request."""
+        if self.ragged:
+            request.length = longest_row(request.columns, self.ragged)
         request.waiting = True
         self._queue.append(request)
         self.queued_rows += request.rows
         self.queued_bytes += request.nbytes
         self._deadlines.add(request)
+        if self._share is not None:
+            self._share.tell(self.queued_rows, self.queued_bytes)
         if self._idle:
             self._dispatch_soon()
         if not self._ticking:
@@ -157,23 +177,41 @@ class Scheduler:
         del self._running[id(batch)]
         if replica in self.replicas:
             self._idle.append(replica)
-            if self._queue and 0.0 < self.cost.seconds(self.queued_rows) < SHORT:
+            if self._queue and 0.0 < self.cost.seconds(self.queued_rows, self._mean_length) < SHORT:
                 self._dispatch_soon()
             elif self._queue or self._retries:
                 self._dispatch()
         ended = batch.answer(reply)
         self._answered()
-        self._learn(batch.rows, now - batch.started)  # after the answers: nobody waits for it
+        if not reply.failures:
+            self.learn(batch.rows, now - batch.started, batch.length)  # after the answers: nobody waits for it
         reported = [request for request in ended if request.reported]
         if reported:
             self._observe(reported)
         batch.requests = []  # they know their batch: without this, each would be garbage only the collector finds
 
-    def _learn(self, rows: int, seconds: float) -> None:
-        self.cost.learn(rows, seconds)
-        most = self.limits.max_batch_size
-        self._row_seconds = self.cost.seconds(most) / most if self.batched else self.cost.seconds(1)
-        self._longest_wait = self._drain_seconds(self.limits.max_queue_size)
+    def learn(self, rows: int, seconds: float, length: int = 0) -> None:
+        """So many rows ran as one batch, the longest of this length."""
+        cost = self.cost
+        cost.learn(rows, seconds, length)
+        if self.ragged:
+            self._mean_length += (length - self._mean_length) * max(NEWEST, 1.0 / cost.batches)
+        best = self.best_rows()
+        self._row_seconds = cost.seconds(best, self._mean_length) / best
+        self._longest_wait = self._drain_seconds(self.limits.max_queue_size) + self.limits.max_batch_time
+
+    def best_rows(self) -> int:
+        """Rows of a batch while more of the usual length wait than it may hold."""
+        length = round(self._mean_length)
+        if not self.batched or not self.cost.pays(1, length, 1, length):
+            return 1
+        return self.former.room(length)
+
+    def room_for(self, request: Request) -> int:
+        """Most rows of a request that should run as one batch; it is cut into parts of so many."""
+        if not self.batched:
+            return request.rows
+        return self.former.room(longest_row(request.columns, self.ragged) if self.ragged else 0)
 
     def lost(self, replica: Replica, why: str) -> None:
         """A replica died. What it ran runs again, in halves; what killed too many fails."""
@@ -243,30 +281,16 @@ class Scheduler:
         now = self._clock()
         if self.limits.max_delay and self._gathering(now):
             return None
-        queue = self._queue
-        taken: list[Request] = []
-        passed: list[Request] = []
-        rows, room = 0, self._room()
-        while queue:
-            request = queue[0]
-            if request.done:
-                queue.popleft()
-                continue
-            if taken and (rows + request.rows > room or not self.batched):
-                break
-            queue.popleft()
-            if request.deadline <= now:
-                self._end(request, _late(request))
-            elif taken and request.key != taken[0].key:
-                passed.append(request)
-            else:
-                taken.append(request)
-                rows += request.rows
-                self._start(request, now)
-        queue.extendleft(reversed(passed))
-        if not taken:
+        taken = self.former.take(self._queue, now)
+        for request in taken.late:
+            self._end(request, _late(request))
+        if not taken.requests:
             return None
-        return self._batch(taken, rows, self._reason(rows, bool(passed)), now)
+        for request in taken.requests:
+            self._start(request, now)
+        if self._share is not None:
+            self._share.tell(self.queued_rows, self.queued_bytes)
+        return self._batch(taken.requests, taken.rows, taken.reason, now, taken.longest)
 
     def _start(self, request: Request, now: float) -> None:
         request.waiting = False
@@ -274,30 +298,16 @@ class Scheduler:
         self.queued_rows -= request.rows
         self.queued_bytes -= request.nbytes
 
-    def _batch(self, requests: list[Request], rows: int, reason: Reason, now: float) -> Batch:
-        batch = Batch(requests, rows, reason, now)
+    def _batch(self, requests: list[Request], rows: int, reason: Reason, now: float, length: int) -> Batch:
+        batch = Batch(requests, rows, reason, now, length)
         for request in requests:
             request.batch = batch
         return batch
 
-    def _room(self) -> int:
-        return self.cost.rows_within(self.limits.max_batch_time, self.limits.max_batch_size)
-
-    def _reason(self, rows: int, other_shapes: bool) -> Reason:
-        if not self.batched:
-            return Reason.ALONE
-        if rows >= self.limits.max_batch_size:
-            return Reason.FULL
-        if other_shapes:
-            return Reason.SHAPE
-        if self._queue:
-            return Reason.FULL if self._room() >= self.limits.max_batch_size else Reason.TIME
-        return Reason.DELAY if self.limits.max_delay else Reason.IDLE
-
     def _gathering(self, now: float) -> bool:
         """Whether the head of the queue may wait longer for company; looks again when it may not."""
         wait = self._queue[0].arrived + self.limits.max_delay - now
-        if wait <= 0 or self.queued_rows >= self._room() or not self.batched:
+        if wait <= 0 or self.queued_rows >= self.best_rows() or not self.batched:
             return False
         if not self._gathering_ends:
             self._gathering_ends = True
@@ -317,7 +327,8 @@ class Scheduler:
                     self._end(request, _late(request))
             requests = [request for request in requests if not request.done]
             if requests:
-                return self._batch(requests, sum(request.rows for request in requests), Reason.RETRY, now)
+                rows, longest = sum(request.rows for request in requests), max(request.length for request in requests)
+                return self._batch(requests, rows, Reason.RETRY, now, longest)
         return self._form() if self._queue else None
 
     # Ends
@@ -350,20 +361,29 @@ class Scheduler:
             request.waiting = False
             self.queued_rows -= request.rows
             self.queued_bytes -= request.nbytes
+            if self._share is not None:
+                self._share.tell(self.queued_rows, self.queued_bytes)
         fail(request, error)
         if request.reported:
             self._observe([request])
 
     def _drain_seconds(self, more_rows: int) -> float:
-        """Predicted seconds until the queue and ``more_rows`` have run."""
+        """Predicted seconds until the queue and ``more_rows`` have run, once a replica is idle."""
         return self._row_seconds * (self.queued_rows + more_rows) / max(1, len(self.replicas))
 
-    def _refuse_rows(self, request: Request) -> None:
+    def _until_idle(self) -> float:
+        """Predicted seconds until a replica is idle."""
+        if self._idle or not self._running:
+            return 0.0
+        ends = (batch.started + self.cost.seconds(batch.rows, batch.length) for _, batch in self._running.values())
+        return max(0.0, min(ends) - self._clock())
+
+    def _refuse_rows(self, request: Request, waiting: int) -> None:
         most = self.limits.max_queue_size
         if request.rows > most:
             raise TooLarge(f"{request.rows} rows in one request; at most {most} may wait. Send fewer at a time.")
         raise Overloaded(
-            f"the queue is full: {self.queued_rows} rows wait, at most {most} may; try again",
+            f"the queue is full: {waiting} rows wait, at most {most} may; try again",
             self._drain_seconds(0),
         )
 

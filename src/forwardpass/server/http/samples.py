@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import base64
 import csv
-import io
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -16,18 +15,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import orjson
 
-from forwardpass.engine.rows import columns_from_instances, columns_from_texts, instances_from_columns
+from forwardpass.engine.rows import instances_from_columns
+from forwardpass.engine.sample import made_up_columns, sample_columns
 from forwardpass.errors import ForwardpassError, NotFound
 from forwardpass.server.served import ServedModel
-from forwardpass.types import Array, Columns, DType, InputSpec, InputType
+from forwardpass.types import Array, Columns
 
 MOST_BYTES = 16 * 1024  # of a sample that is shown as an example
-MOST_VALUES = 1024  # of a tensor that is made up
-_PIXEL = (  # a PNG of one white pixel
-    "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAAAAAA6fptVAAAACklEQVR42mP4DwABAQEAG7buVgAAAABJRU5ErkJggg=="
-)
 
 
 @dataclass(frozen=True)
@@ -64,25 +59,12 @@ def example_of(served: ServedModel, sample: SampleBody | None) -> Example | None
     """Rows that the model answers; ``None`` where none short enough can be made up."""
     if sample is not None and len(sample.content) <= MOST_BYTES:
         try:
-            return _example(_columns(served, sample), served)
+            columns = sample_columns(sample.content, sample.content_type, served.signature)
+            return _example(columns, served)
         except (ForwardpassError, ValueError, KeyError, TypeError, csv.Error):
             pass  # the file is the user's own, and shown as it is; a broken one is no example
-    values = {spec.name: _make_up(spec, served.signature.batched) for spec in served.signature.inputs}
-    if not values or any(value is None for value in values.values()):
-        return None
-    return _example(columns_from_instances([values], served.signature), served)
-
-
-def _columns(served: ServedModel, sample: SampleBody) -> Columns:
-    kind, content, signature = sample.content_type, sample.content, served.signature
-    if kind.startswith("image/"):
-        return columns_from_instances([content], signature)
-    if kind == "text/plain":
-        return columns_from_instances([content.decode()], signature)
-    if kind == "text/csv":
-        header, *rows = (line for line in csv.reader(io.StringIO(content.decode()), strict=True) if line)
-        return columns_from_texts(header, rows, signature)
-    return columns_from_instances(orjson.loads(content)["instances"], signature)
+    made_up = made_up_columns(served.signature)
+    return None if made_up is None else _example(made_up, served)
 
 
 def _example(columns: Columns, served: ServedModel) -> Example:
@@ -116,28 +98,3 @@ def _plain(value: Any, *, in_json: bool) -> Any:
         text = base64.b64encode(value).decode()
         return {"b64": text} if in_json else text
     return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
-def _make_up(spec: InputSpec, batched: bool) -> Any:
-    if spec.type is InputType.IMAGE:
-        return {"b64": _PIXEL}
-    if spec.type is InputType.TEXT:
-        return "some text"
-    if spec.type is InputType.CATEGORY:
-        return spec.categories[0] if spec.categories else "any"
-    shape = [1 if axis is None else axis for axis in spec.tensor.shape[batched or spec.type is InputType.NUMBER :]]
-    if math.prod(shape) > MOST_VALUES:
-        return None
-    return np.full(shape, _number(spec), object).tolist()
-
-
-def _number(spec: InputSpec) -> Any:
-    if spec.tensor.dtype is DType.BYTES:
-        return "any"
-    if spec.tensor.dtype is DType.BOOL:
-        return False
-    if spec.minimum is not None and spec.maximum is not None:
-        number = (spec.minimum + spec.maximum) / 2
-    else:
-        number = max(spec.minimum or 0.0, 0.0) if spec.maximum is None else min(spec.maximum, 0.0)
-    return number if spec.tensor.dtype.is_float else math.floor(number)
