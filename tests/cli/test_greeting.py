@@ -37,9 +37,11 @@ def test_a_failed_model_is_shown_with_its_reason_and_without_a_curl_line() -> No
         served("good", "1", State.READY, description="It\nworks"),
         served("bad", "1", State.UNAVAILABLE, "no file"),
     ]
-    text = greeting(models, "http://h:1")
-    assert "good   1        READY        It works" in text
-    assert "bad    1        UNAVAILABLE  no file" in text
+    text = greeting(models, "http://h:1", "2 cores, 1 front")
+    rows = [line.split() for line in text.splitlines()]
+    assert ["good", "1", "READY", "It", "works"] in rows
+    assert ["bad", "1", "UNAVAILABLE", "no", "file"] in rows
+    assert ["plan", "2", "cores,", "1", "front"] in rows
     assert [line.split()[1] for line in text.splitlines() if line.startswith("curl")] == [
         "http://h:1/v1/models/good:predict"
     ]
@@ -49,8 +51,8 @@ def test_a_failed_model_is_shown_with_its_reason_and_without_a_curl_line() -> No
 
 def test_one_curl_line_for_all_versions_of_a_model() -> None:
     models = [served("m", version, State.READY) for version in ("1", "2", "10")]
-    assert greeting(models, "http://h:1").count("curl ") == 1
+    assert greeting(models, "http://h:1", "2 cores, 1 front").count("curl ") == 1
 
 
 def test_nothing_to_try_where_nothing_is_ready() -> None:
-    assert "try it" not in greeting([served("m", "1", State.UNAVAILABLE, "why")], "http://h:1")
+    assert "try it" not in greeting([served("m", "1", State.UNAVAILABLE, "why")], "http://h:1", "2 cores, 1 front")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.server
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -25,7 +26,7 @@ from forwardpass.errors import BackendFailed, InvalidInput, NotFound, NotReady
 
 
 def start(*arguments: str, cwd: Path) -> subprocess.Popen[str]:
-    command = [sys.executable, "-m", "forwardpass", "serve", *arguments]
+    command = [sys.executable, "-m", "forwardpass", "serve", *arguments, "--no-grpc"]
     pipe = subprocess.PIPE
     return subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True, cwd=cwd, start_new_session=True)
 
@@ -73,9 +74,9 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
 
 
 def test_every_model_is_shown_with_its_state(server: Running) -> None:
-    rows = [line.split(maxsplit=3) for line in server.greeting.splitlines()]
-    assert ["echo", "1", "READY", "Says it again"] in rows
-    assert ["sampled", "2", "READY"] in rows
+    rows = [re.split(r"  +", line) for line in server.greeting.splitlines()]
+    assert ["echo", "1", "READY", "1 replica of 1 thread", "Says it again"] in rows
+    assert ["sampled", "2", "READY", "1 replica of 1 thread"] in rows
     (broken,) = [row for row in rows if row[:1] == ["broken"]]
     assert broken[2] == "UNAVAILABLE"
     assert "unknown key 'wat'" in broken[3]

@@ -16,20 +16,34 @@ _ANYWHERE = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - shown as an ad
 
 def base_url(host: str, port: int) -> str:
     """The address to ask a server that listens on ``host``."""
+    return f"http://{address(host, port)}"
+
+
+def address(host: str, port: int) -> str:
+    """The same as gRPC clients take it."""
     asked = _ANYWHERE.get(host, host)
-    return f"http://[{asked}]:{port}" if ":" in asked else f"http://{asked}:{port}"
+    return f"[{asked}]:{port}" if ":" in asked else f"{asked}:{port}"
 
 
-def greeting(models: Sequence[ServedModel], base: str) -> str:
-    """All that is printed, as one text."""
-    rows = [[served.name, served.version, served.state, _about(served)] for served in models]
-    addresses = [("page", "/"), ("OpenAPI", "/openapi.json"), ("metrics", "/metrics")]
+def greeting(models: Sequence[ServedModel], base: str, plan: str, grpc: str | None = None) -> str:
+    """All that is printed, as one text.
+
+    ``plan`` says how the machine is used, ``grpc`` is the address of that door, if it is open.
+    """
+    rows = [[item.name, item.version, item.state, str(item.plan or ""), _about(item)] for item in models]
+    addresses = [
+        ("plan", plan),
+        ("page", f"{base}/"),
+        ("OpenAPI", f"{base}/openapi.json"),
+        ("metrics", f"{base}/metrics"),
+    ]
+    addresses += [("gRPC", grpc)] if grpc else []
     parts = [
         title(f"ready at {base}"),
         "",
-        table(["model", "version", "state", "description"], rows),
+        table(["model", "version", "state", "workers", "description"], rows),
         "",
-        *(f"{what:<8} {base}{path}" for what, path in addresses),
+        *(f"{what:<8} {where}" for what, where in addresses),
     ]
     lines = [curl_line(base, served.name, served.info, served.signature) for served in _answering(models)]
     return "\n".join([*parts, *(["", title("try it"), *lines] if lines else [])])

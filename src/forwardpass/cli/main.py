@@ -12,6 +12,7 @@ from typing import Annotated
 import typer
 
 from forwardpass import __version__
+from forwardpass.cli.bench import bench
 from forwardpass.cli.inspect import inspect
 from forwardpass.cli.models import models
 from forwardpass.cli.predict import predict
@@ -40,7 +41,7 @@ def _program(
     """
 
 
-for command in (serve, predict, inspect, models):
+for command in (serve, predict, inspect, models, bench):
     app.command()(command)
 
 

@@ -1,4 +1,4 @@
-"""``forwardpass serve``: models over HTTP."""
+"""``forwardpass serve``: models over HTTP and gRPC."""
 
 from __future__ import annotations
 
@@ -23,8 +23,18 @@ def serve(
     port: Annotated[
         int | None, typer.Option(min=0, max=65535, help="HTTP port; 0 takes a free one. [default: 8000]")
     ] = None,
-    replicas: Annotated[int | None, typer.Option(min=1, help="Worker processes per model. [default: 1]")] = None,
-    cores: Annotated[int | None, typer.Option(min=1, help="Cores to plan for. [default: all]")] = None,
+    grpc_port: Annotated[
+        int | None, typer.Option(min=0, max=65535, help="gRPC port; 0 takes a free one. [default: 8001]")
+    ] = None,
+    grpc: Annotated[bool | None, typer.Option(help="Serve gRPC as well. [default: yes]")] = None,
+    fronts: Annotated[
+        int | None, typer.Option(min=1, max=64, help="Processes that serve HTTP, on one port. [default: planned]")
+    ] = None,
+    reuse_port: Annotated[
+        bool | None, typer.Option(help="Listen beside another server on the same port, to take over. [default: no]")
+    ] = None,
+    replicas: Annotated[int | None, typer.Option(min=1, help="Worker processes per model. [default: planned]")] = None,
+    cores: Annotated[int | None, typer.Option(min=1, help="Cores to plan for. [default: all that may be used]")] = None,
     max_body_bytes: Annotated[int | None, typer.Option(min=1, help="Largest request body. [default: 64 MiB]")] = None,
     model_control: Annotated[
         bool | None,
@@ -36,7 +46,7 @@ def serve(
     config: Annotated[Path | None, typer.Option(help="A YAML file with any of the settings.")] = None,
     log_level: Annotated[str | None, typer.Option(help="debug, info, warning or error. [default: info]")] = None,
 ) -> None:
-    """Serve models over HTTP.
+    """Serve models over HTTP and gRPC.
 
     Prints the models, the addresses and a curl line for each model. Settings may also come from
     --config and from the environment (FORWARDPASS_PORT …); flags win. Ctrl-C finishes what is
@@ -55,6 +65,10 @@ def serve(
     flags = {
         "host": host,
         "port": port,
+        "grpc_port": grpc_port,
+        "grpc": grpc,
+        "fronts": fronts,
+        "reuse_port": reuse_port,
         "replicas": replicas,
         "cores": cores,
         "max_body_bytes": max_body_bytes,
@@ -73,20 +87,22 @@ def serve(
 def _serve(paths: list[Path], settings: Settings, nursery: Nursery) -> None:
     import logging
 
-    from forwardpass.cli.greeting import base_url, greeting
+    from forwardpass.cli.greeting import address, base_url, greeting
     from forwardpass.cli.output import say
     from forwardpass.server.dataplane import DataPlane
-    from forwardpass.server.http.server import listen, run
+    from forwardpass.server.plan import in_words
+    from forwardpass.server.server import Sockets, run
 
     logging.basicConfig(level=settings.log_level.upper(), format="%(levelname)s %(message)s")
     logging.getLogger("uvicorn").setLevel("WARNING")
-    sock = listen(settings.host, settings.port)
+    sockets = Sockets.take(settings)
+    grpc = address(*sockets.grpc.getsockname()[:2]) if sockets.grpc else None
 
     def greet(dataplane: DataPlane) -> None:
         with contextlib.suppress(OSError):  # nobody reads it: no reason to stop serving
-            say(greeting(dataplane.all(), base_url(*sock.getsockname()[:2])))
+            say(greeting(dataplane.all(), base_url(*sockets.http.getsockname()[:2]), in_words(settings), grpc))
 
-    run(paths, settings, sock, nursery, greet)
+    run(paths, settings, sockets, nursery, greet)
 
 
 @contextlib.contextmanager
