@@ -1,7 +1,7 @@
 # Two commands for a fresh machine: `make serve` and `make test`. The others are for working on it.
 PYTHON ?= python3
 BIN := .venv/bin
-.PHONY: serve test check format bench examples docs lock clean
+.PHONY: serve test check format bench bench-peers bench-mlperf soak examples docs lock clean
 
 serve: .venv/base.stamp
 	$(BIN)/forwardpass serve examples/models $(ARGS)
@@ -22,12 +22,22 @@ format: .venv/dev.stamp
 bench: .venv/dev.stamp
 	$(BIN)/python -m bench $(ARGS)
 
+bench-peers: .venv/dev.stamp
+	$(BIN)/python -m bench.peers $(ARGS)
+
+bench-mlperf: .venv/dev.stamp
+	$(BIN)/python -m bench.mlperf $(ARGS)
+
+soak: .venv/dev.stamp
+	$(BIN)/python -m bench.faults all $(ARGS)
+
 examples: .venv/dev.stamp
 	for program in examples/training/[a-z]*.py; do $(BIN)/python $$program || exit 1; done
 
 docs: .venv/dev.stamp
 	$(BIN)/python docs/generate.py
 	$(BIN)/python docs/generate_cli.py
+	$(BIN)/python -m forwardpass.server.grpc.generated.generate
 
 # Needs uv. Writes what both commands install, with hashes.
 lock:

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from forwardpass import config
 from forwardpass.config import (
     InputConfig,
     Limits,
@@ -164,3 +165,16 @@ def test_every_key_has_a_line_for_the_reference(cls: type[Any]) -> None:
 
 def test_there_is_a_core() -> None:
     assert available_cores() >= 1
+
+
+@pytest.mark.parametrize(
+    ("content", "cores"), [("150000 100000", 2), ("50000 100000", 1), ("max 100000", None), ("nonsense", None)]
+)
+def test_a_containers_share_of_the_cores_counts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: str, cores: int | None
+) -> None:
+    monkeypatch.setattr(config, "CPU_MAX", tmp_path / "none")
+    usable = available_cores()
+    (tmp_path / "cpu.max").write_text(content)
+    monkeypatch.setattr(config, "CPU_MAX", tmp_path / "cpu.max")
+    assert available_cores() == min(usable, cores or usable)

@@ -22,6 +22,7 @@ from forwardpass.errors import ForwardpassError, InvalidModel, InvalidSettings, 
 from forwardpass.types import DType, InputType
 
 T = TypeVar("T")
+CPU_MAX = Path("/sys/fs/cgroup/cpu.max")  # a container's share of the cores
 MODEL_FILE = "model.yaml"
 MIB = 1024 * 1024
 
@@ -66,7 +67,7 @@ class Limits:
 
     max_batch_size: int = field(default=32, metadata=doc("most rows that run together"))
     max_batch_time: float = field(
-        default=0.1, metadata=doc("seconds that a batch may be predicted to run; caps its rows below `max_batch_size`")
+        default=0.05, metadata=doc("seconds that a batch may be predicted to run; caps its rows below `max_batch_size`")
     )
     max_delay: float = field(
         default=0.0, metadata=doc("seconds to wait for more rows while a replica is idle; 0: leave at once")
@@ -100,10 +101,14 @@ class ModelConfig:
         default=None,
         metadata=doc("`false`: run every request by itself; `true`: the first axis is rows; default: by the artifact"),
     )
+    warm_up: bool = field(
+        default=True,
+        metadata=doc("while idle after loading, run the sample for tenths of a second, to learn what batches cost"),
+    )
     limits: Limits = field(default_factory=Limits, metadata=doc("what the scheduler allows"))
-    replicas: int | None = field(default=None, metadata=doc("worker processes; default: `--replicas`"))
+    replicas: int | None = field(default=None, metadata=doc("worker processes; default: `--replicas`, else planned"))
     threads: int | None = field(
-        default=None, metadata=doc("threads of each worker; default: the cores divided by its replicas")
+        default=None, metadata=doc("threads of each worker; default: planned, one for a small artifact")
     )
     tags: dict[str, str] = field(default_factory=dict, metadata=doc("free texts of your own"))
 
@@ -114,7 +119,13 @@ class Settings:
 
     host: str = field(default="127.0.0.1", metadata=doc("address to listen on"))
     port: int = field(default=8000, metadata=doc("HTTP port; 0 takes a free one"))
-    replicas: int = field(default=1, metadata=doc("worker processes per model"))
+    grpc: bool = field(default=True, metadata=doc("whether to serve gRPC as well"))
+    grpc_port: int = field(default=8001, metadata=doc("gRPC port; 0 takes a free one"))
+    fronts: int | None = field(default=None, metadata=doc("processes that serve HTTP, on one port; default: planned"))
+    reuse_port: bool = field(
+        default=False, metadata=doc("listen beside another server on the same port, to take over from it")
+    )
+    replicas: int | None = field(default=None, metadata=doc("worker processes per model; default: planned for each"))
     cores: int | None = field(default=None, metadata=doc("cores to plan for; default: all this process may use"))
     max_body_bytes: int = field(default=64 * MIB, metadata=doc("largest request body"))
     max_header_bytes: int = field(default=32 * 1024, metadata=doc("largest request line and headers together"))
@@ -194,5 +205,15 @@ def check_keys(cls: type[Any], data: Any, where: str, error: type[ForwardpassErr
 
 
 def available_cores() -> int:
-    """Cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    """Cores that this process may use: those it may run on, or fewer where a container's share is smaller."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return min(cores, _quota(CPU_MAX) or cores)
+
+
+def _quota(file: Path) -> int | None:
+    """Cores that a control group allows, rounded up; None where it sets no limit."""
+    try:
+        quota, period = file.read_text().split()
+        return None if quota == "max" else max(1, -(-int(quota) // int(period)))
+    except (OSError, ValueError):
+        return None

@@ -102,7 +102,7 @@ def test_nothing_yet() -> None:
 
 @pytest.mark.parametrize("bounds", [SECONDS, ROWS])
 def test_a_value_on_a_bound_belongs_below_it(bounds: tuple[float, ...]) -> None:
-    histogram = Histogram(bounds)
+    histogram = Histogram.of(bounds)
     for bound in bounds:
         histogram.observe(bound)
     assert histogram.counts == [1] * len(bounds) + [0]
@@ -111,7 +111,7 @@ def test_a_value_on_a_bound_belongs_below_it(bounds: tuple[float, ...]) -> None:
 @settings(max_examples=50, deadline=None)
 @given(st.lists(st.floats(0.0, 100.0), max_size=50))
 def test_every_value_is_in_one_bucket(values: list[float]) -> None:
-    histogram = Histogram(SECONDS)
+    histogram = Histogram.of(SECONDS)
     for number in values:
         histogram.observe(number)
     assert histogram.count == len(values)

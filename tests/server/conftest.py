@@ -35,5 +35,5 @@ def tiny_models(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def served(tiny_models: Path) -> Iterator[Server]:
     """The tiny models and the examples, one of which (``broken``) cannot be loaded."""
-    with running([tiny_models, EXAMPLES]) as server:
+    with running([tiny_models, EXAMPLES], grpc=True) as server:
         yield server

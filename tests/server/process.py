@@ -31,6 +31,7 @@ class Server:
     url: str
     log: Path
     process: subprocess.Popen[bytes]
+    grpc_port: int | None = None
 
     @property
     def pid(self) -> int:
@@ -42,17 +43,19 @@ class Server:
 
 
 @contextlib.contextmanager
-def running(paths: Sequence[Path], *args: str, wait: bool = True) -> Iterator[Server]:
-    """A server of these paths; ``args`` are more flags of ``serve``.
+def running(paths: Sequence[Path], *args: str, wait: bool = True, grpc: bool = False) -> Iterator[Server]:
+    """A server of these paths; ``args`` are more flags of ``serve``, ``grpc`` opens that door too.
 
     With ``wait``, no model is loading any more when it is yielded: each is ready, or has failed.
     Afterwards the process and its workers are gone, whatever happened.
     """
     port = free_port()
+    grpc_port = free_port() if grpc else None
+    door = ["--no-grpc"] if grpc_port is None else ["--grpc-port", str(grpc_port)]
     with tempfile.NamedTemporaryFile(prefix="serve-", suffix=".log") as log:
-        command = [sys.executable, "-m", "forwardpass", "serve", *map(str, paths), "--port", str(port), *args]
+        command = [sys.executable, "-m", "forwardpass", "serve", *map(str, paths), "--port", str(port), *door, *args]
         process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, start_new_session=True)
-        server = Server(f"http://127.0.0.1:{port}", Path(log.name), process)
+        server = Server(f"http://127.0.0.1:{port}", Path(log.name), process, grpc_port)
         try:
             if wait:
                 wait_until_settled(server)
@@ -68,10 +71,18 @@ def wait_until_settled(server: Server, timeout: float = START) -> None:
         with contextlib.suppress(urllib.error.URLError, ConnectionError):
             with urllib.request.urlopen(f"{server.url}/models", timeout=5) as answer:
                 models = json.load(answer)["models"]
-            if all(model["state"] != "LOADING" for model in models):
+            if all(model["state"] != "LOADING" for model in models) and _accepts(server.grpc_port):
                 return
         time.sleep(0.02)
     raise RuntimeError(f"the server did not start (exit status {server.process.poll()}):\n{server.log.read_text()}")
+
+
+def _accepts(port: int | None) -> bool:
+    """Whether somebody listens there; None is nobody's to wait for."""
+    if port is None:
+        return True
+    with socket.socket() as sock:
+        return sock.connect_ex(("127.0.0.1", port)) == 0
 
 
 def stop(process: subprocess.Popen[bytes]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import shutil
+import socket
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from forwardpass.engine.nursery import Nursery
 from forwardpass.errors import InvalidModel, NotFound, NotReady
 from forwardpass.server.control import Control
 from forwardpass.server.dataplane import DataPlane
+from forwardpass.server.fronts.fronts import Fronts
 from forwardpass.server.records import Recorder
 from forwardpass.server.served import State
 
@@ -39,13 +41,17 @@ def repository(tmp_path: Path) -> Path:
     return tmp_path
 
 
+def never() -> socket.socket:
+    raise AssertionError("one front needs no further socket")
+
+
 class House:
     """A data plane and its control."""
 
     def __init__(self, nursery: Nursery, *paths: Path, drain_timeout: float = 5.0) -> None:
         self.dataplane = DataPlane(Recorder(()))
         settings = Settings(drain_timeout=drain_timeout, cores=1)
-        self.control = Control(self.dataplane, nursery, settings, paths)
+        self.control = Control(self.dataplane, nursery, settings, paths, Fronts(settings, never, 0))
         self.changes = 0
         self.control.on_change = self._changed
 

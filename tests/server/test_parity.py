@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import tritonclient.http as triton
 from tests.server.conftest import EXAMPLES
+from tests.server.grpc import client as grpc_client
 from tests.server.process import Server
 
 import forwardpass
@@ -98,6 +99,22 @@ def test_v2_answers_as_the_engine_does(
     given = over_v2(served, model, columns, binary=binary)
     assert given.keys() == wanted.keys()
     assert all(same_bits(given[name], wanted[name]) for name in wanted)
+
+
+@pytest.mark.parametrize("raw", [False, True], ids=["typed", "raw"])
+def test_grpc_answers_as_the_engine_does(
+    served: Server, asked: tuple[str, Engine, list[Any], Columns], raw: bool
+) -> None:
+    model, engine, _, columns = asked
+    wanted, _ = engine.run(columns)
+    with grpc_client.connected(served) as channel:
+        answer = grpc_client.infer(channel, grpc_client.request(model, columns, raw=raw))
+        streamed = list(grpc_client.stream(channel)(iter([grpc_client.request(model, columns, raw=raw)])))
+    for response in (answer, *(item.infer_response for item in streamed)):
+        assert (len(response.raw_output_contents) > 0) is raw
+        given = grpc_client.columns(response)
+        assert given.keys() == wanted.keys()
+        assert all(same_bits(given[name], wanted[name]) for name in wanted)
 
 
 def test_v1_answers_as_the_engine_does(served: Server, asked: tuple[str, Engine, list[Any], Columns]) -> None:

@@ -18,19 +18,25 @@ ROWS = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0)
 _OK = Outcome.OK
 
 
+@dataclass(slots=True)
 class Histogram:
     """Counts by upper bound, the last without one; and the sum."""
 
-    __slots__ = ("bounds", "counts", "sum")
+    bounds: tuple[float, ...]
+    counts: list[int]
+    sum: float = 0.0
 
-    def __init__(self, bounds: tuple[float, ...]) -> None:
-        self.bounds = bounds
-        self.counts = [0] * (len(bounds) + 1)
-        self.sum = 0.0
+    @classmethod
+    def of(cls, bounds: tuple[float, ...]) -> Histogram:
+        return cls(bounds, [0] * (len(bounds) + 1))
 
     def observe(self, value: float) -> None:
         self.counts[bisect_left(self.bounds, value)] += 1
         self.sum += value
+
+    def merge(self, other: Histogram) -> None:
+        self.counts = [mine + theirs for mine, theirs in zip(self.counts, other.counts, strict=True)]
+        self.sum += other.sum
 
     @property
     def count(self) -> int:
@@ -38,27 +44,27 @@ class Histogram:
 
 
 def _seconds() -> Histogram:
-    return Histogram(SECONDS)
+    return Histogram.of(SECONDS)
 
 
 @dataclass(slots=True)
 class ModelStats:
     """What happened to one version's requests. Sums are seconds, over successful requests."""
 
-    outcomes: Counter[tuple[str, Outcome]] = field(default_factory=Counter)
+    outcomes: dict[tuple[str, Outcome], int] = field(default_factory=Counter)  # by door
     total: Histogram = field(default_factory=_seconds)
     queue: Histogram = field(default_factory=_seconds)
     preprocess: Histogram = field(default_factory=_seconds)
     forward: Histogram = field(default_factory=_seconds)
     postprocess: Histogram = field(default_factory=_seconds)
-    batch_rows: Histogram = field(default_factory=lambda: Histogram(ROWS))
+    batch_rows: Histogram = field(default_factory=lambda: Histogram.of(ROWS))
     rows: int = 0
     bytes_in: int = 0
     bytes_out: int = 0
     compute: float = 0.0
     failed_seconds: float = 0.0
     last_at: float = 0.0
-    batches: Counter[int] = field(default_factory=Counter)  # batch size in rows -> how many
+    batches: dict[int, int] = field(default_factory=Counter)  # batch size in rows -> how many
 
     def add(self, records: Sequence[Record]) -> None:
         """Records that ended together: one batch's, or a single one."""
@@ -89,6 +95,16 @@ class ModelStats:
         for door, count in doors.items():
             self.outcomes[door, _OK] += count
 
+    def merge(self, other: ModelStats) -> None:
+        """Add what another front saw of the same version."""
+        for name in ("total", "queue", "preprocess", "forward", "postprocess", "batch_rows"):
+            getattr(self, name).merge(getattr(other, name))
+        for name in ("rows", "bytes_in", "bytes_out", "compute", "failed_seconds"):
+            setattr(self, name, getattr(self, name) + getattr(other, name))
+        self.last_at = max(self.last_at, other.last_at)
+        self.outcomes = Counter(self.outcomes) + Counter(other.outcomes)
+        self.batches = Counter(self.batches) + Counter(other.batches)
+
     def count(self, *, ok: bool) -> int:
         """Requests that succeeded, or that did not."""
         return sum(n for (_, outcome), n in self.outcomes.items() if (outcome is Outcome.OK) == ok)
@@ -107,9 +123,9 @@ class Gauge:
 class Metrics:
     """A sink of records. ``gauges`` is asked at every scrape for what is true then."""
 
-    def __init__(self) -> None:
+    def __init__(self, gauges: Callable[[], Iterable[Gauge]] = lambda: ()) -> None:
         self.models: dict[tuple[str, str], ModelStats] = {}
-        self.gauges: Callable[[], Iterable[Gauge]] = lambda: ()
+        self.gauges = gauges
 
     def write(self, records: Sequence[Record]) -> None:
         if records:

@@ -10,18 +10,21 @@ from __future__ import annotations
 import asyncio
 import functools
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from pathlib import Path
 
-from forwardpass.config import Settings, available_cores
+from forwardpass.config import Settings
 from forwardpass.engine.messages import FailedHead, ReadyHead
 from forwardpass.engine.nursery import Nursery
-from forwardpass.engine.replicas import Replicas, stopped
-from forwardpass.errors import ForwardpassError, InvalidModel, NotFound, NotReady, nearest
+from forwardpass.engine.replicas import Replicas
+from forwardpass.errors import ForwardpassError, InvalidInput, InvalidModel, NotFound, NotReady, nearest
 from forwardpass.registry import ModelLocation, locate_models, read_model
 from forwardpass.scheduler import Scheduler
 from forwardpass.server.dataplane import DataPlane
-from forwardpass.server.served import ServedModel, State, clock
+from forwardpass.server.fronts.fronts import Fronts
+from forwardpass.server.plan import plan_model
+from forwardpass.server.served import ServedModel, State
 
 log = logging.getLogger(__name__)
 
@@ -29,7 +32,10 @@ log = logging.getLogger(__name__)
 class Control:
     """Starts and stops models. ``on_change`` is called when one appears, is ready, or goes."""
 
-    def __init__(self, dataplane: DataPlane, nursery: Nursery, settings: Settings, paths: Sequence[Path]) -> None:
+    def __init__(
+        self, dataplane: DataPlane, nursery: Nursery, settings: Settings, paths: Sequence[Path], fronts: Fronts
+    ) -> None:
+        self.fronts = fronts
         self.on_change: Callable[[], None] = lambda: None
         self._dataplane = dataplane
         self._nursery = nursery
@@ -51,17 +57,31 @@ class Control:
         for location in found.values():
             self._begin(location)
 
-    async def load(self, name: str) -> None:
+    def require_allowed(self) -> None:
+        """Raises ``InvalidInput`` where callers may not load and unload models."""
+        host, asked = self._settings.host, self._settings.model_control
+        loopback = host in ("localhost", "::1") or host.startswith("127.")
+        if not (loopback if asked is None else asked):
+            raise InvalidInput(
+                "loading and unloading over the API is off, because the server does not listen on loopback alone; "
+                "start it with --model-control to allow it"
+            )
+
+    async def load(self, name: str, parameters: Iterable[str] = ()) -> None:
         """Load a model as it lies on disk now; returns when it is ready.
 
-        Raises ``NotFound``, or ``InvalidModel`` where it cannot be loaded (an older one serves on).
+        Raises ``NotFound``, ``InvalidInput`` for any parameter (none is offered), or ``InvalidModel``
+        where it cannot be loaded (an older one serves on).
         """
+        if given := ", ".join(sorted(map(str, parameters))):
+            raise InvalidInput(f"load parameters ({given}) are not offered; change the model's folder and load again")
         locations = [location for location in self.locations() if location.name == name]
         if not locations:
             names = {location.name for location in self.locations()}
             raise NotFound(f"there is no model {name!r} in the repository.{nearest(name, names)}")
         for location in locations:
             await self._replace(location)
+        await self.fronts.settle()
         kept = {location.version for location in locations}
         for served in self._dataplane.versions(name):
             if served.version not in kept:
@@ -76,11 +96,24 @@ class Control:
         """Stop everything: queues first, then workers."""
         await asyncio.gather(*(self._stop(served) for served in self._dataplane.all()))
 
+    async def renew(self) -> None:
+        """Load everything again beside what runs, because a front was started that has no workers."""
+        for served in self._dataplane.all():
+            if served not in self._dataplane.all():  # unloaded or replaced meanwhile
+                continue
+            with suppress(InvalidModel):  # logged; the old one serves on
+                await self._replace(served.location)
+        await self.fronts.settle()
+
     def _begin(self, location: ModelLocation) -> ServedModel:
         served = self._launch(location)
-        self._dataplane.models.setdefault(location.name, {})[location.version] = served
-        self.on_change()
+        self._publish(served)
         return served
+
+    def _publish(self, served: ServedModel) -> None:
+        self._dataplane.publish(served)
+        self.fronts.publish(served)
+        self.on_change()
 
     async def _replace(self, location: ModelLocation) -> None:
         old = self._dataplane.models.get(location.name, {}).get(location.version)
@@ -94,43 +127,39 @@ class Control:
             if stale is not None:
                 await self._end(stale)
             raise InvalidModel(f"model {location.name!r} cannot be loaded: {reason}")
-        self._dataplane.models[location.name][location.version] = new
-        self.on_change()
+        if beside:
+            self._publish(new)
         if old is not None:
             await self._end(old)
 
     def _launch(self, location: ModelLocation) -> ServedModel:
         """A version whose workers are on their way; a folder that cannot be read fails at once."""
         served = ServedModel(location)
+        served.share = self.fronts.admit(served)
         try:
-            config = read_model(location).config
+            files = read_model(location)
         except ForwardpassError as error:
             self._failed(served, FailedHead(type(error).__name__, error.message))
             return served
-        count = config.replicas or self._settings.replicas
-        cores = self._settings.cores or available_cores()
-        served.limits = config.limits
+        served.plan = plan = plan_model(files.config, self._settings, files.artifact.stat().st_size)
+        served.limits = files.config.limits
         served.replicas = Replicas(
             self._nursery,
             location,
-            count,
-            config.threads or max(1, cores // count),
+            plan.replicas,
+            plan.threads,
             functools.partial(self._ready, served),
             functools.partial(self._failed, served),
+            self.fronts.count,
+            functools.partial(self.fronts.attach, served),
         )
         served.replicas.start()
         return served
 
     def _ready(self, served: ServedModel, ready: ReadyHead) -> Scheduler:
-        observe = functools.partial(self._dataplane.recorder, served)
-        loop = asyncio.get_running_loop()
-        served.signature, served.info = ready.signature, ready.info
-        served.scheduler = Scheduler(
-            served.limits, ready.signature.batched, clock, loop, observe, self._dataplane.answered
-        )
-        served.state, served.reason = State.READY, ""
+        scheduler = self._dataplane.open(served, ready)
         self.on_change()
-        return served.scheduler
+        return scheduler
 
     def _failed(self, served: ServedModel, failed: FailedHead) -> None:
         log.error("%s: %s", served.name, failed.message)
@@ -140,22 +169,14 @@ class Control:
         self.on_change()
 
     async def _stop(self, served: ServedModel) -> None:
-        versions = self._dataplane.models.get(served.name, {})
-        if versions.get(served.version) is served:
-            del versions[served.version]
-            if not versions:
-                del self._dataplane.models[served.name]
+        self._dataplane.withdraw(served)
         self.on_change()
         await self._end(served)
 
     async def _end(self, served: ServedModel) -> None:
         """Let requests already queued finish, within the drain timeout; then end the workers."""
-        served.state, served.reason = State.UNLOADING, "being unloaded"
-        deadline = clock() + self._settings.drain_timeout
-        while served.scheduler is not None and served.scheduler.busy and clock() < deadline:
-            await asyncio.sleep(0.005)
-        if served.scheduler is not None:
-            served.scheduler.stop(stopped(served.name))
+        timeout = self._settings.drain_timeout
+        await asyncio.gather(served.finish(timeout), self.fronts.retire(served, timeout))
         if served.replicas is not None:
             await served.replicas.stop()
         served.state, served.reason = State.UNAVAILABLE, "unloaded"

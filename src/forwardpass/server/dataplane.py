@@ -6,13 +6,17 @@ protocol.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
+from functools import partial
 
+from forwardpass.engine.messages import ReadyHead
 from forwardpass.errors import ForwardpassError, NotFound, NotReady, nearest
-from forwardpass.scheduler import Request
+from forwardpass.scheduler import Request, Scheduler
+from forwardpass.scheduler.lengths import ragged_inputs
 from forwardpass.scheduler.parts import submit_in_parts
 from forwardpass.server.records import Recorder
-from forwardpass.server.served import ServedModel, State, newest
+from forwardpass.server.served import ServedModel, State, clock, newest
 
 _READY = State.READY
 
@@ -37,13 +41,41 @@ class DataPlane:
             raise NotFound(f"model {name!r} has no version {version!r}.{nearest(version, versions)}")
         return versions[version]
 
+    def open(self, served: ServedModel, ready: ReadyHead) -> Scheduler:
+        """The first worker of a version is ready: from now on it can answer."""
+        served.signature, served.info = ready.signature, ready.info
+        served.scheduler = Scheduler(
+            served.limits,
+            ready.signature.batched,
+            clock,
+            asyncio.get_running_loop(),
+            partial(self.recorder, served),
+            self.answered,
+            ragged_inputs(ready.signature),
+            served.share,
+        )
+        served.state, served.reason = State.READY, ""
+        return served.scheduler
+
+    def publish(self, served: ServedModel) -> None:
+        """Its name and version mean this one from now on."""
+        self.models.setdefault(served.name, {})[served.version] = served
+
+    def withdraw(self, served: ServedModel) -> None:
+        """Its name and version mean nothing any more, unless they already mean another."""
+        versions = self.models.get(served.name, {})
+        if versions.get(served.version) is served:
+            del versions[served.version]
+            if not versions:
+                del self.models[served.name]
+
     def infer(self, served: ServedModel, request: Request) -> None:
         """Queue a request; it is answered later. Raises what refuses it, and records that."""
         try:
             scheduler = served.scheduler
             if scheduler is None or served.state is not _READY:
                 scheduler = served.require_ready()
-            if request.rows > scheduler.limits.max_batch_size and scheduler.batched:
+            if request.rows > 1 and request.rows > scheduler.room_for(request):
                 submit_in_parts(scheduler, request)
             else:
                 scheduler.submit(request)

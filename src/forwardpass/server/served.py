@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from enum import StrEnum
 from time import perf_counter
@@ -11,6 +12,8 @@ from forwardpass.engine.replicas import Replicas
 from forwardpass.errors import NotReady
 from forwardpass.registry import ModelLocation
 from forwardpass.scheduler import Scheduler
+from forwardpass.scheduler.share import QueueShare
+from forwardpass.server.plan import ModelPlan
 from forwardpass.types import InputType, ModelInfo, Signature
 
 clock = perf_counter  # the one clock of arrivals, deadlines and stage times
@@ -39,6 +42,9 @@ class ServedModel:
         self.info = ModelInfo()
         self.replicas: Replicas | None = None
         self.scheduler: Scheduler | None = None
+        self.plan: ModelPlan | None = None
+        self.key = 0  # of this load of it, over all fronts
+        self.share: QueueShare | None = None  # of its queue's limits with those of the other fronts
 
     @property
     def ready(self) -> bool:
@@ -49,6 +55,16 @@ class ServedModel:
         if self.scheduler is None or self.state is not State.READY:
             raise NotReady(f"model {self.name!r} version {self.version} is not ready: {self.reason}")
         return self.scheduler
+
+    async def finish(self, timeout: float) -> None:
+        """Let requests already queued finish, within ``timeout`` seconds; refuse what is left and what comes."""
+        self.state, self.reason = State.UNLOADING, "being unloaded"
+        if self.scheduler is None:
+            return
+        end = clock() + timeout
+        while self.scheduler.busy and clock() < end:
+            await asyncio.sleep(0.005)
+        self.scheduler.stop(NotReady(f"model {self.name!r} is being unloaded"))
 
     def only_input(self, *types: InputType) -> str | None:
         """The name of the one input of these types, or None where there is none or several."""

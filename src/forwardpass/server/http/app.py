@@ -16,30 +16,28 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from forwardpass import __version__
 from forwardpass.errors import ForwardpassError, InvalidInput, NotFound, nearest
-from forwardpass.monitoring import Metrics
+from forwardpass.server import metadata
 from forwardpass.server.control import Control
 from forwardpass.server.dataplane import DataPlane
-from forwardpass.server.http import metadata, openapi, page
+from forwardpass.server.http import openapi, page
 from forwardpass.server.http.samples import read_sample, read_samples
 from forwardpass.server.http.status import STATUS, error_body, error_headers
 from forwardpass.server.served import ServedModel
+from forwardpass.server.statistics import Statistics
 from forwardpass.types import Outcome
 
 Endpoint = Callable[[Request], Awaitable[Response]]
-EXTENSIONS = ["model_repository", "statistics", "model_configuration", "binary_tensor_data"]
 METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 
 class App:
-    """The endpoints, over a data plane, its control plane and its metrics."""
+    """The endpoints, over a data plane, its control plane and its statistics."""
 
-    def __init__(self, dataplane: DataPlane, control: Control, metrics: Metrics, *, model_control: bool) -> None:
+    def __init__(self, dataplane: DataPlane, control: Control, statistics: Statistics) -> None:
         self.dataplane = dataplane
         self.control = control
-        self.metrics = metrics
-        self.model_control = model_control
+        self._statistics = statistics
 
     def build(self) -> Starlette:
         """The ASGI application."""
@@ -66,8 +64,8 @@ class App:
             Route("/readyz", self.ready),
             Route("/ping", self.ready),
             Route("/v2", self.server),
-            Route("/v2/health/live", self.live),
-            Route("/v2/health/ready", self.ready),
+            Route("/v2/health/live", self.server_live),
+            Route("/v2/health/ready", self.server_ready),
             Route("/v2/models/stats", self.all_statistics),
             Route("/v2/repository/index", self.index, methods=["POST"]),
             Route("/v2/repository/models/{name}/load", self.load, methods=["POST"]),
@@ -93,14 +91,22 @@ class App:
         self.dataplane.require_ready()
         return Response(status_code=200)
 
+    async def server_live(self, request: Request) -> Response:
+        return json({"live": True})
+
+    async def server_ready(self, request: Request) -> Response:
+        self.dataplane.require_ready()
+        return json({"live": True, "ready": True})  # the protocol's text says one, its clients read the other
+
     async def model_ready(self, request: Request) -> Response:
-        self._served(request).require_ready()
-        return Response(status_code=200)
+        served = self._served(request)
+        served.require_ready()
+        return json({"name": served.name, "ready": True})
 
     # Metadata and statistics
 
     async def server(self, request: Request) -> Response:
-        return json({"name": "forwardpass", "version": __version__, "extensions": EXTENSIONS})
+        return json(metadata.of_server("binary_tensor_data"))
 
     async def model(self, request: Request) -> Response:
         served = self._served(request)
@@ -116,14 +122,13 @@ class App:
         else:
             self._served(request)
             chosen = self.dataplane.versions(request.path_params["name"])
-        return self._statistics(chosen)
+        return json({"model_stats": await self._statistics.of(chosen)})
 
     async def all_statistics(self, request: Request) -> Response:
-        return self._statistics(self.dataplane.all())
+        return json({"model_stats": await self._statistics.of(self.dataplane.all())})
 
     async def expose(self, request: Request) -> Response:
-        self.dataplane.recorder.flush()
-        return Response(self.metrics.exposition(), media_type=METRICS_TYPE)
+        return Response(await self._statistics.exposition(), media_type=METRICS_TYPE)
 
     # The repository
 
@@ -132,16 +137,13 @@ class App:
         return json(metadata.of_repository(self.dataplane.all(), self.control.locations(), only_ready=only_ready))
 
     async def load(self, request: Request) -> Response:
-        self._require_control()
+        self.control.require_allowed()
         parameters = (await _json_body(request)).get("parameters") or {}
-        if parameters:
-            names = ", ".join(sorted(map(str, parameters)))
-            raise InvalidInput(f"load parameters ({names}) are not offered; change the model's folder and load again")
-        await self.control.load(request.path_params["name"])
+        await self.control.load(request.path_params["name"], parameters)
         return json({})
 
     async def unload(self, request: Request) -> Response:
-        self._require_control()
+        self.control.require_allowed()
         await _json_body(request)
         await self.control.unload(request.path_params["name"])
         return json({})
@@ -190,18 +192,6 @@ class App:
     def _served(self, request: Request) -> ServedModel:
         return self.dataplane.model(request.path_params["name"], request.path_params.get("version"))
 
-    def _statistics(self, chosen: list[ServedModel]) -> Response:
-        self.dataplane.recorder.flush()
-        stats = [metadata.of_statistics(item, self.metrics.stats(item.name, item.version)) for item in chosen]
-        return json({"model_stats": stats})
-
-    def _require_control(self) -> None:
-        if not self.model_control:
-            raise InvalidInput(
-                "loading and unloading over the API is off, because the server does not listen on loopback alone; "
-                "start it with --model-control to allow it"
-            )
-
 
 def json(content: Any, status: int = 200) -> Response:
     return Response(orjson.dumps(content, option=orjson.OPT_SERIALIZE_NUMPY), status, media_type="application/json")
@@ -220,12 +210,12 @@ async def _json_body(request: Request) -> dict[str, Any]:
     return content
 
 
-def _forwardpass_error(request: Request, error: ForwardpassError) -> Response:  # noqa: ARG001
+async def _forwardpass_error(request: Request, error: ForwardpassError) -> Response:  # noqa: ARG001
     headers = {name.decode(): value.decode() for name, value in error_headers(error)}
     return Response(error_body(error), STATUS[error.outcome], headers, "application/json")
 
 
-def _http_error(request: Request, error: HTTPException) -> Response:
+async def _http_error(request: Request, error: HTTPException) -> Response:
     path = request.url.path
     if error.status_code == 405:
         allowed = (error.headers or {}).get("Allow", "another method")
@@ -239,10 +229,10 @@ def _http_error(request: Request, error: HTTPException) -> Response:
     return Response(body, error.status_code, dict(error.headers or {}), "application/json")
 
 
-def _client_left(request: Request, error: Exception) -> Response:  # noqa: ARG001
+async def _client_left(request: Request, error: Exception) -> Response:  # noqa: ARG001
     """Before its body had arrived; nobody reads this."""
     return Response(status_code=STATUS[Outcome.CANCELLED])
 
 
-def _unexpected_error(request: Request, error: Exception) -> Response:  # noqa: ARG001
+async def _unexpected_error(request: Request, error: Exception) -> Response:  # noqa: ARG001
     return json({"error": "the server failed; its log says why"}, 500)

@@ -19,7 +19,7 @@ from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
 from forwardpass.errors import ForwardpassError
 from forwardpass.server.http.exchange import Exchange, Head, Route, create_head, decompressed
-from forwardpass.server.http.guard import GuardedConnection, Refusal
+from forwardpass.server.http.guard import MAX_HEADERS, GuardedConnection, Refusal
 from forwardpass.server.served import clock
 from forwardpass.types import Outcome
 
@@ -58,16 +58,22 @@ class Connection(GuardedConnection):
             if not data:
                 return
             self._unknown_head = data[: data.find(b"\r\n\r\n") + 4]
+        while data:
+            data = self._feed(data)
+        if self.receiving and not self._body_begun:
+            self._check_head(self._head_bytes)
+
+    def _feed(self, data: bytes) -> bytes:
+        """Let the parser read; returns what it must read once more."""
         self._head_bytes += len(data)  # counted from 0 again after each message
         try:
             self.parser.feed_data(data)
         except httptools.HttpParserUpgrade as upgrade:
-            self._decline_upgrade(data[upgrade.args[0] :])
+            return self._without_upgrade(data[upgrade.args[0] :])
         except httptools.HttpParserError as error:
             if not self.discarding:
                 self._refuse(400, f"not a valid HTTP request: {error}")
-        if self.receiving and not self._body_begun:
-            self._check_head(self._head_bytes)
+        return b""
 
     def _known(self, data: bytes) -> bytes:
         """Take requests that are here whole and whose heads were parsed before; return the rest.
@@ -88,17 +94,17 @@ class Connection(GuardedConnection):
             data = data[stop:]
         return data
 
-    def _decline_upgrade(self, rest: bytes) -> None:
-        """Nothing here upgrades: read the request again as one that does not ask for it.
+    def _without_upgrade(self, rest: bytes) -> bytes:
+        """Nothing here upgrades: the request again, as one that does not ask for it, and the rest.
 
         The parser ended it after its head, and would take its body for the next request.
         """
         if self.discarding:
-            return
+            return b""
         method, version = self.parser.get_method(), self.parser.get_http_version().encode()
         if method == b"CONNECT":
             self._refuse(405, "CONNECT is not allowed: this server is no proxy")
-            return
+            return b""
         lines = [b"%b %b HTTP/%b" % (method, self.url, version)]
         for name, value in self.headers:
             if name.lower() == b"connection":
@@ -107,7 +113,7 @@ class Connection(GuardedConnection):
                 lines.append(b"%b: %b" % (name, value))
         self.parser = httptools.HttpRequestParser(self)
         self.parser.set_dangerous_leniencies(lenient_data_after_close=True)
-        self.data_received(b"\r\n".join((*lines, b"", rest)))
+        return b"\r\n".join((*lines, b"", rest))
 
     def eof_received(self) -> bool:  # type: ignore[override]
         """The client sends no more: what waits is cancelled, what runs is still answered."""
@@ -150,12 +156,16 @@ class Connection(GuardedConnection):
         self.url += url
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        if not self._body_begun:  # else a trailer
-            self.headers.append((name, value))
+        if self._body_begun or self.discarding:  # a trailer, or too many
+            return
+        self.headers.append((name, value))
+        if len(self.headers) > MAX_HEADERS:
+            self._refuse(431, f"there are more than {MAX_HEADERS} headers")
 
     def on_headers_complete(self) -> None:
         self._body_begun = True
         self._check_head(len(self.url) + sum(len(name) + len(value) for name, value in self.headers))
+        self._check_framing(self.headers)
         raw, self._unknown_head = self._unknown_head, b""
         if self.discarding or self.parser.should_upgrade():
             return

@@ -65,8 +65,11 @@ class Head:
 
 
 def create_head(route: Route, lines: list[tuple[bytes, bytes]], keep_alive: bool) -> Head:
-    """The head from its header lines, names in any case."""
-    headers = {name.lower(): value for name, value in lines}
+    """The head from its header lines, names in any case; lines of one name are a list."""
+    headers: dict[bytes, bytes] = {}
+    for name, value in lines:
+        lower = name.lower()
+        headers[lower] = b"%b, %b" % (headers[lower], value) if lower in headers else value
     echo = headers.get(b"x-request-id")
     return Head(
         route,
@@ -99,7 +102,12 @@ class Exchange(Request):
         self.body = body
 
     def succeed(self, outputs: Columns) -> None:
-        kind, body = self.head.route.encode(self, outputs)
+        try:
+            kind, body = self.head.route.encode(self, outputs)
+        except InvalidInput as error:  # it cannot be written in the form that was asked for
+            self.outcome = error.outcome
+            self.fail(error)
+            return
         batch, started = self.batch, self.started
         if batch is not None and started is not None:
             shared = batch.server_timing or _server_timing(batch)

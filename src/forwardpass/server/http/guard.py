@@ -7,7 +7,10 @@ how requests are read and answered; ``connection`` builds on it.
 
 from __future__ import annotations
 
+import re
+import select
 from collections import deque
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +24,9 @@ from forwardpass.server.served import clock
 if TYPE_CHECKING:
     from forwardpass.server.http.door import Door
 
+MAX_HEADERS = 256  # header lines of a request, however short
+HOST = re.compile(rb"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._~%-]*)(:[0-9]*)?")
+PARTING = 0.5  # seconds an idle connection stays when draining: one in use is told with its next answer
 LINGER = 2.0  # seconds a refused upload is read and thrown away, so that the refusal can be read
 
 
@@ -30,6 +36,27 @@ class Refusal:
 
     status: int
     message: str
+
+
+def framing_fault(version: str, headers: Iterable[tuple[bytes, bytes]]) -> str:
+    """What makes a head mean different things to different readers, beyond what the parser refuses; or nothing.
+
+    A proxy in front may have read it in the other way, and taken what follows for another request.
+    """
+    if version not in ("1.1", "1.0"):
+        return f"HTTP/{version} is not spoken here; send HTTP/1.1"
+    hosts: list[bytes] = []
+    for name, value in headers:
+        lower = name.lower()
+        if lower == b"host":
+            hosts.append(value)
+        elif lower == b"transfer-encoding" and value.strip().lower() != b"chunked":
+            return f"Transfer-Encoding {value.decode('latin-1')!r} is not taken; send `chunked`, or a length"
+    if len(hosts) > 1 or (not hosts and version == "1.1"):
+        return f"{len(hosts)} Host headers instead of one"
+    if hosts and not HOST.fullmatch(hosts[0]):
+        return f"Host {hosts[0].decode('latin-1')!r} is no host"
+    return ""
 
 
 class GuardedConnection(HttpToolsProtocol):
@@ -53,7 +80,14 @@ class GuardedConnection(HttpToolsProtocol):
 
     def _slow(self) -> bool:
         """Whether something else is under way, behind which requests must queue."""
-        return bool(self.pipeline) or (self.cycle is not None and not self.cycle.response_complete)
+        return bool(self.pipeline) or self._answering()
+
+    def _answering(self) -> bool:
+        """Whether the ASGI lane has an answer to finish: its newest, or one before a newest that was refused."""
+        newest, running = self.cycle, self.running
+        return (newest is not None and not newest.response_complete) or (
+            running is not None and not running.response_complete
+        )
 
     def _resume_reading(self) -> None:
         """Unless requests wait for their turn, or the client does not read its answers."""
@@ -65,6 +99,11 @@ class GuardedConnection(HttpToolsProtocol):
     def _check_head(self, size: int) -> None:
         if size > self.door.settings.max_header_bytes and not self.discarding:
             self._refuse(431, f"the headers are longer than {self.door.settings.max_header_bytes} bytes")
+
+    def _check_framing(self, headers: list[tuple[bytes, bytes]]) -> None:
+        fault = framing_fault(self.parser.get_http_version(), headers)
+        if fault and not self.discarding:
+            self._refuse(400, f"not a valid HTTP request: {fault}")
 
     def _too_long(self, headers: dict[bytes, bytes]) -> bool:
         length = headers.get(b"content-length", b"0")
@@ -147,14 +186,20 @@ class GuardedConnection(HttpToolsProtocol):
                 self.since = now  # it is we who wait
             elif waited > settings.receive_timeout:
                 self._refuse(408, f"the request did not arrive within {settings.receive_timeout:g} s")
-        elif self.idle and waited > (settings.keep_alive if not self.door.draining else 0.0):
+        elif self.idle and waited > (PARTING if self.door.draining else settings.keep_alive) and not self._unread():
             self.transport.close()
+
+    def _unread(self) -> bool:
+        """Whether something has arrived that the loop has not read yet: closing now would lose a request."""
+        sock = self.transport.get_extra_info("socket")
+        waiting = select.poll()
+        waiting.register(sock.fileno(), select.POLLIN)
+        return bool(waiting.poll(0))
 
     @property
     def idle(self) -> bool:
         """Nothing arrives, runs or waits to be written."""
-        cycle: RequestResponseCycle | None = self.cycle
-        return not (self.receiving or self.exchanges or self.pipeline or (cycle and not cycle.response_complete))
+        return not (self.receiving or self.exchanges or self.pipeline or self._answering())
 
     def shutdown(self) -> None:
         """The server stops: close after what is under way; the sweep closes what is idle."""

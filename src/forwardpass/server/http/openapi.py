@@ -66,7 +66,7 @@ def _model_paths(served: ServedModel, path: str, samples: Mapping[ServedModel, S
     about, tag = f"/v2/models/{path}", served.name
     key = path.replace("/", "-")
     paths: Json = {
-        f"{about}/ready": {"get": _get(f"ready-{key}", tag, "Can it answer?", None, "404", "503")},
+        f"{about}/ready": {"get": _get(f"ready-{key}", tag, "Can it answer?", "object", "404", "503")},
         f"{about}/stats": {"get": _get(f"stats-{key}", tag, "Counts and times", "object", "404")},
     }
     if not served.ready:
@@ -149,8 +149,8 @@ def _server_paths() -> Json:
         **get("/livez", "Is the process alive?", None),
         **get("/readyz", "Can every model answer?", None, "503"),
         **get("/ping", "Can every model answer? (SageMaker)", None, "503"),
-        **get("/v2/health/live", "Is the process alive?", None),
-        **get("/v2/health/ready", "Can every model answer?", None, "503"),
+        **get("/v2/health/live", "Is the process alive?", "object"),
+        **get("/v2/health/ready", "Can every model answer?", "object", "503"),
         **get("/v2", "Name, version and extensions", "object"),
         **get("/v2/models/stats", "Counts and times of every model", "object"),
         **get("/v1/models", "Names of the models", "object"),

@@ -1,13 +1,12 @@
-"""Tensors of the Open Inference Protocol over HTTP, to arrays and back, as JSON and as raw bytes.
+"""Tensors of the Open Inference Protocol over HTTP, to arrays and back, as JSON.
 
 Strict: a value that is not of the declared type is refused by name, never rounded, parsed or
-wrapped. Raw bytes are little-endian; an element of ``BYTES`` is a length (u32) and that many bytes.
+wrapped. Raw bytes are read and written by ``server.tensors``.
 """
 
 from __future__ import annotations
 
 import math
-from struct import unpack_from
 from typing import Any
 
 import numpy as np
@@ -37,26 +36,6 @@ def _flat(data: list[Any], axes: int) -> list[Any]:
     return data
 
 
-def array_from_bytes(name: str, dtype: DType, shape: tuple[int, ...], raw: memoryview) -> Array:
-    """A tensor from raw bytes; looks into them, no copy. Raises ``InvalidInput``."""
-    if dtype is DType.BYTES:
-        return _byte_strings(name, shape, raw)
-    expected = math.prod(shape) * dtype.numpy.itemsize
-    if len(raw) != expected:
-        raise InvalidInput(
-            f"input {name!r}: shape {list(shape)} of {dtype} is {expected} bytes, got {len(raw)} (`binary_data_size`)"
-        )
-    return np.frombuffer(raw, np.uint8).view(dtype.numpy).reshape(shape)
-
-
-def bytes_from_array(array: Array) -> bytes:
-    """The raw bytes of a tensor."""
-    if array.dtype.kind not in "OSU":
-        return array.tobytes()
-    values = [value.encode() if isinstance(value, str) else bytes(value) for value in array.ravel().tolist()]
-    return b"".join(piece for value in values for piece in (len(value).to_bytes(4, "little"), value))
-
-
 def json_from_array(array: Array) -> bytes:
     """The flat ``data`` of a tensor as JSON. NaN and infinities become ``null``: JSON has none."""
     flat = array.reshape(-1)
@@ -78,26 +57,3 @@ def _json_value(value: Any) -> Any:
         except UnicodeDecodeError:
             raise InvalidInput("an output holds bytes that are not UTF-8; ask for it with `binary_data`") from None
     return value
-
-
-def _byte_strings(name: str, shape: tuple[int, ...], raw: memoryview) -> Array:
-    values: list[bytes] = []
-    place = 0
-    while place < len(raw):
-        if place + 4 > len(raw):
-            raise InvalidInput(f"input {name!r}: the last element's length is cut off")
-        size = unpack_from("<I", raw, place)[0]
-        place += 4
-        if place + size > len(raw):
-            raise InvalidInput(f"input {name!r}: element {len(values)} says {size} bytes, {len(raw) - place} are left")
-        values.append(bytes(raw[place : place + size]))
-        place += size
-    if len(values) != math.prod(shape):
-        raise InvalidInput(f"input {name!r}: shape {list(shape)} has {math.prod(shape)} elements, got {len(values)}")
-    return _objects(values, shape)
-
-
-def _objects(values: list[Any], shape: tuple[int, ...]) -> Array:
-    array = np.empty(len(values), object)
-    array[:] = values
-    return array.reshape(shape)

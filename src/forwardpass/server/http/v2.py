@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from struct import Struct
 from typing import Any
@@ -18,24 +18,29 @@ import msgspec
 import numpy as np
 import orjson
 
-from forwardpass.engine.column import short
-from forwardpass.errors import InvalidInput, nearest
+from forwardpass.errors import InvalidInput
 from forwardpass.server.http.exchange import JSON, Exchange, Route
-from forwardpass.server.http.tensors import (
-    array_from_bytes,
-    array_from_json,
-    bytes_from_array,
-    json_from_array,
-    wrong_count,
+from forwardpass.server.http.tensors import array_from_json, json_from_array, wrong_count
+from forwardpass.server.inputs import (
+    Input,
+    check_output,
+    check_shape,
+    complete,
+    known_input,
+    row_count,
+    timeout_asked,
+    unknown_input,
 )
 from forwardpass.server.served import ServedModel
-from forwardpass.types import Array, Columns, DType, InputSpec
+from forwardpass.server.tensors import array_from_bytes, bytes_from_array
+from forwardpass.types import Array, Columns, DType
 
 MAX_HEADER = 2048  # bytes of a JSON header that is remembered
 MAX_HEADERS = 512
 PACKED_UP_TO = 512  # floats
 HEADER_LENGTH = b"inference-header-content-length"
 Parameters = dict[str, Any]
+Packer = Callable[[int], Struct]
 
 
 class TensorBody(msgspec.Struct):
@@ -80,17 +85,6 @@ _floats = msgspec.json.Decoder(FloatInferBody)
 
 
 @dataclass(frozen=True, slots=True)
-class _Input:
-    """What of an input is looked at for every request."""
-
-    spec: InputSpec
-    dtype: str
-    numpy: np.dtype[Any]
-    row: list[int] | None  # the shape of one row, where it has no free axis
-    packer: Callable[[int], Struct] | None
-
-
-@dataclass(frozen=True, slots=True)
 class _Layout:
     """A JSON header before raw bytes, understood: nothing in it but where each tensor lies."""
 
@@ -108,7 +102,8 @@ class V2Route(Route):
         self.served = served
         signature = served.signature
         self._batched = signature.batched
-        self._inputs = {spec.name: _input(spec) for spec in signature.inputs}
+        self._inputs = {spec.name: known_input(spec) for spec in signature.inputs}
+        self._packers = {spec.name: _packer(spec.tensor.dtype) for spec in signature.inputs}
         self._outputs = [spec.name for spec in signature.outputs]
         self._all_float = bool(signature.inputs) and all(spec.tensor.dtype.is_float for spec in signature.inputs)
         self._ragged = any(None in spec.tensor.shape[1:] for spec in signature.inputs)
@@ -141,10 +136,11 @@ class V2Route(Route):
         exchange.id = body.id
         exchange.columns = self._columns(body.inputs, tail)
         self._rows(exchange)
-        if body.outputs is not None:
-            exchange.binary = {output.name: self._binary(output) for output in body.outputs}
-        if body.parameters is not None:
-            self._parameters(exchange, body.parameters)
+        raw = body.parameters is not None and self._parameters(exchange, body.parameters)
+        if body.outputs:
+            exchange.binary = {output.name: self._binary(output, raw) for output in body.outputs}
+        elif raw:
+            exchange.binary = dict.fromkeys(self._outputs, True)
 
     def _decode_as(self, exchange: Exchange, layout: _Layout, start: int) -> None:
         """The same where the header's bytes were understood before."""
@@ -200,10 +196,11 @@ class V2Route(Route):
             name = tensor.name
             known = self._inputs.get(name)
             if known is None:
-                raise InvalidInput(f"unknown input {name!r}.{nearest(name, self._inputs)}")
-            shape = self._shape(known, tensor)
+                raise unknown_input(name, self._inputs)
+            exact = known if tensor.shape else replace(known, row=None)  # no axes: nothing to compare quickly
+            shape = check_shape(exact, tensor.datatype, tensor.shape)
             if type(tensor) is FloatTensorBody and tensor.data is not None:
-                columns[name] = _floats_array(known, shape, tensor.data)
+                columns[name] = _floats_array(known, shape, tensor.data, self._packers[name])
             elif tensor.data is None and tensor.parameters is not None:
                 size = _binary_size(tensor)
                 raw = tail[place : place + size]
@@ -216,73 +213,28 @@ class V2Route(Route):
                 f"{len(tail)} raw bytes follow the header, the inputs' `binary_data_size` add to {place}"
             )
         if len(columns) != len(self._inputs) or len(tensors) != len(self._inputs):
-            self._complete(columns, tensors)
+            complete(self._inputs, columns, [tensor.name for tensor in tensors])
         return columns
-
-    def _shape(self, known: _Input, tensor: AnyTensor) -> list[int]:
-        given = tensor.shape
-        if tensor.datatype != known.dtype:
-            raise InvalidInput(f"input {tensor.name!r} is {known.dtype}, got datatype {short(tensor.datatype)}")
-        if known.row is not None and given[1:] == known.row and given[0] >= 0:
-            return given
-        wanted = known.spec.tensor.shape
-        if len(given) == len(wanted):
-            axes = zip(given, wanted, strict=True)
-            if all(size >= 0 and (axis is None or size == axis) for size, axis in axes):
-                return given
-        raise InvalidInput(f"input {tensor.name!r} has shape {show_shape(wanted)}, got {given}")
-
-    def _complete(self, columns: Columns, tensors: list[Any]) -> None:
-        """Fill in what may be left out; refuse what is missing or given twice."""
-        if len(columns) != len(tensors):
-            names = [tensor.name for tensor in tensors]
-            twice = next(name for name in names if names.count(name) > 1)
-            raise InvalidInput(f"input {twice!r} is given twice")
-        missing = [known.spec for name, known in self._inputs.items() if name not in columns]
-        needed = [spec.name for spec in missing if spec.required]
-        if needed or not columns:
-            raise InvalidInput(f"missing input {needed[0] if needed else next(iter(self._inputs))!r}")
-        rows = len(next(iter(columns.values())))
-        for spec in missing:
-            empty = "" if spec.tensor.dtype is DType.BYTES else math.nan
-            columns[spec.name] = np.full(rows, empty, spec.tensor.dtype.numpy)
 
     def _rows(self, exchange: Exchange) -> None:
         columns = exchange.columns
         if self._batched:
-            first = next(iter(columns))
-            exchange.rows = rows = len(columns[first])
-            if len(columns) > 1:
-                for name, array in columns.items():
-                    if len(array) != rows:
-                        raise InvalidInput(f"input {name!r} has {len(array)} rows but {first!r} has {rows}")
+            exchange.rows = row_count(columns)
         else:
             exchange.rows = 1
         exchange.nbytes = len(exchange.body)
         if self._ragged:
             exchange.key = tuple(columns[name].shape[1:] for name in self._inputs)
 
-    def _parameters(self, exchange: Exchange, parameters: Parameters) -> None:
-        timeout = parameters.get("timeout")
-        if timeout is not None:
-            if not isinstance(timeout, int | float) or isinstance(timeout, bool) or timeout <= 0:
-                raise InvalidInput(f"parameter `timeout` must be microseconds above 0, got {short(timeout)}")
-            if timeout < self.served.limits.timeout * 1e6:
-                exchange.deadline = exchange.arrived + timeout / 1e6
-        if "sequence_id" in parameters:
-            raise InvalidInput("sequences (`sequence_id`) are not offered: every request stands for itself")
-        if parameters.get("binary_data_output") is True:
-            exchange.binary = dict.fromkeys(exchange.binary or self._outputs, True)
+    def _parameters(self, exchange: Exchange, parameters: Parameters) -> bool:
+        """Heed them. Returns whether outputs go out as raw bytes that do not say otherwise themselves."""
+        exchange.deadline = exchange.arrived + timeout_asked(parameters, self.served.limits.timeout)
+        return parameters.get("binary_data_output") is True
 
-    def _binary(self, output: OutputBody) -> bool:
-        if output.name not in self._outputs:
-            raise InvalidInput(f"unknown output {output.name!r}.{nearest(output.name, self._outputs)}")
-        if not output.parameters:
-            return False
-        for name in ("classification", "shared_memory_region"):
-            if name in output.parameters:
-                raise InvalidInput(f"output {output.name!r}: `{name}` is not offered; ask for the plain output")
-        return output.parameters.get("binary_data") is True
+    def _binary(self, output: OutputBody, raw: bool) -> bool:
+        parameters = output.parameters or {}
+        check_output(output.name, self._outputs, parameters)
+        return parameters.get("binary_data", raw) is True
 
     # Encoding
 
@@ -356,14 +308,6 @@ class V2Route(Route):
         return known
 
 
-def _input(spec: InputSpec) -> _Input:
-    axes = spec.tensor.shape
-    row = [axis for axis in axes[1:] if axis is not None]
-    fixed = len(axes) > 0 and len(row) == len(axes) - 1 and axes[0] is None
-    dtype = spec.tensor.dtype
-    return _Input(spec, str(dtype), dtype.numpy, row if fixed else None, _packer(dtype))
-
-
 def _remember(table: dict[Any, Any], key: Any, value: Any) -> None:
     if len(table) >= MAX_HEADERS:  # shapes that follow the input could fill memory
         table.clear()
@@ -374,23 +318,20 @@ def _raw_kind(header: bytes) -> bytes:
     return b"content-type: application/octet-stream\r\ninference-header-content-length: %d\r\n" % len(header)
 
 
-def show_shape(shape: tuple[int | None, ...]) -> list[int]:
-    """A shape in messages and metadata: free axes are -1."""
-    return [-1 if axis is None else axis for axis in shape]
-
-
-def _floats_array(known: _Input, shape: list[int], data: list[float]) -> Array:
+def _floats_array(known: Input, shape: list[int], data: list[float], packer: Packer | None) -> Array:
     if len(data) != math.prod(shape):
         raise wrong_count(known.spec.name, tuple(shape), len(data))
+    if packer is None:  # BF16: a number that does not fit becomes infinite in silence
+        return array_from_json(known.spec.name, known.spec.tensor.dtype, tuple(shape), data)
     try:
-        if known.packer is not None and len(data) <= PACKED_UP_TO:
-            return np.ndarray(shape, known.numpy, known.packer(len(data)).pack(*data))
+        if len(data) <= PACKED_UP_TO:
+            return np.ndarray(shape, known.numpy, packer(len(data)).pack(*data))
         return np.array(data, dtype=known.numpy).reshape(shape)
     except (FloatingPointError, OverflowError):  # a number that does not fit; the general way says which one
         return array_from_json(known.spec.name, known.spec.tensor.dtype, tuple(shape), data)
 
 
-def _packer(dtype: DType) -> Callable[[int], Struct] | None:
+def _packer(dtype: DType) -> Packer | None:
     """From a count to what packs so many floats, three times as fast as numpy does up to some hundreds."""
     code = {DType.FP16: "e", DType.FP32: "f", DType.FP64: "d"}.get(dtype)
     if code is None:

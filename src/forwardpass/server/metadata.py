@@ -1,17 +1,23 @@
-"""What the server says of its models: protocol metadata, configuration, statistics, and for people."""
+"""What the server says of its models: protocol metadata, configuration, the repository, and for people."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from typing import Any
 
-from forwardpass.monitoring import ModelStats
+from forwardpass import __version__
 from forwardpass.registry import ModelLocation
-from forwardpass.server.http.v2 import show_shape
 from forwardpass.server.served import ServedModel, State
+from forwardpass.server.tensors import show_shape
 from forwardpass.types import InputSpec, TensorSpec
 
 Json = dict[str, Any]
+EXTENSIONS = ("model_repository", "statistics", "model_configuration")
+
+
+def of_server(*extensions: str) -> Json:
+    """Server metadata of the protocol; a door adds the extensions that only it has."""
+    return {"name": "forwardpass", "version": __version__, "extensions": [*EXTENSIONS, *extensions]}
 
 
 def of_model(served: ServedModel, versions: list[str]) -> Json:
@@ -46,38 +52,6 @@ def of_config(served: ServedModel) -> Json:
             "max_queue_size": {"string_value": str(limits.max_queue_size)},
             "max_queue_bytes": {"string_value": str(limits.max_queue_bytes)},
             "timeout": {"string_value": str(limits.timeout)},
-        },
-    }
-
-
-def of_statistics(served: ServedModel, stats: ModelStats) -> Json:
-    """Statistics of one version; durations are sums in nanoseconds."""
-    good, bad = stats.count(ok=True), stats.count(ok=False)
-    batches = sum(stats.batches.values())
-    scheduler = served.scheduler
-    return {
-        "name": served.name,
-        "version": served.version,
-        "last_inference": round(stats.last_at * 1000),
-        "inference_count": stats.rows,
-        "execution_count": batches,
-        "inference_stats": {
-            "success": _duration(good, stats.total.sum),
-            "fail": _duration(bad, stats.failed_seconds),
-            "queue": _duration(good, stats.queue.sum),
-            "compute_input": _duration(batches, stats.preprocess.sum),
-            "compute_infer": _duration(batches, stats.forward.sum),
-            "compute_output": _duration(batches, stats.postprocess.sum),
-            "cache_hit": _duration(0, 0.0),
-            "cache_miss": _duration(0, 0.0),
-        },
-        "batch_stats": [{"batch_size": size, "count": count} for size, count in sorted(stats.batches.items())],
-        "batch_reasons": {} if scheduler is None else {str(k): n for k, n in scheduler.reasons.items()},
-        "queue": {} if scheduler is None else {"rows": scheduler.queued_rows, "bytes": scheduler.queued_bytes},
-        "replicas": {
-            "ready": served.replicas.ready if served.replicas else 0,
-            "wanted": served.replicas.count if served.replicas else 0,
-            "restarts": served.replicas.restarts if served.replicas else 0,
         },
     }
 
@@ -135,10 +109,6 @@ def _tensor(spec: TensorSpec) -> Json:
 def _config_tensor(spec: TensorSpec, skip: int) -> Json:
     kind = "TYPE_STRING" if spec.dtype == "BYTES" else f"TYPE_{spec.dtype}"
     return {"name": spec.name, "data_type": kind, "dims": show_shape(spec.shape[skip:])}
-
-
-def _duration(count: int, seconds: float) -> Json:
-    return {"count": count, "ns": round(seconds * 1e9)}
 
 
 def _index_entry(name: str, version: str, state: State, reason: str) -> Json:
