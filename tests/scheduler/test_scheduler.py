@@ -225,6 +225,20 @@ def test_more_replicas_drain_the_queue_sooner(replicas: int) -> None:
         assert world.submit(8, timeout=1.5).ends == 0
 
 
+def test_the_pace_of_the_machine_counts_at_once() -> None:
+    world = World(Limits(max_batch_size=8, max_batch_time=1.0), replicas=1)
+    world.teach(start=0.0, per_row=0.1)
+    world.ask(8)
+    world.ask(8)
+    assert world.submit(1, timeout=2.6).ends == 0
+    for _ in range(8):  # a neighbour takes two thirds of the machine: batches take three times as long
+        world.loop.advance(2.4)
+        world.replicas[0].finish()
+        world.ask(8)
+    with pytest.raises(Overloaded):
+        world.submit(1, timeout=2.6)
+
+
 def test_what_runs_counts_as_work_that_waits() -> None:
     world = World(Limits(max_batch_size=8, max_batch_time=1.0), replicas=1)
     world.teach(start=0.0, per_row=0.1)
@@ -414,10 +428,11 @@ def test_what_ran_on_a_replica_that_died_runs_once_more_in_halves() -> None:
     assert all(request.right for request in asked)
 
 
-def test_a_request_alone_is_tried_twice() -> None:
+def test_a_request_alone_is_tried_on_three_workers() -> None:
     world = World(replicas=1)
     (asked,) = world.ask(1)
     world.replicas[0].die()
+    world.attach().die()
     assert asked.ends == 0
     world.attach().die()
     assert isinstance(asked.errors[0], BackendFailed)

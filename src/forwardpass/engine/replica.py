@@ -53,6 +53,7 @@ class WorkerReplica(asyncio.Protocol):
         self.pid = pid
         self.batch: Batch | None = None
         self.busy_since: float | None = None
+        self.batches = 0  # that came back
         self._owner = owner
         self._link = link
         self._received = bytearray()
@@ -125,6 +126,7 @@ class WorkerReplica(asyncio.Protocol):
         if any(column.offset is not None for column in head.columns):
             outputs = _copied(outputs)  # the worker writes its next reply to the same memory
         failures = {index: error_from(*said) for index, said in head.failures.items()}
+        self.batches += 1
         self.batch = self.busy_since = None
         self._owner.replica_finished(self, batch, Reply(outputs, failures, head.times))
 

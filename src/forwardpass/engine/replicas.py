@@ -18,7 +18,7 @@ from forwardpass.engine.link import Link
 from forwardpass.engine.messages import FailedHead, ReadyHead
 from forwardpass.engine.nursery import Nursery
 from forwardpass.engine.replica import WorkerReplica
-from forwardpass.errors import ForwardpassError, NotReady
+from forwardpass.errors import NotReady
 from forwardpass.registry import ModelLocation
 from forwardpass.scheduler import Scheduler
 
@@ -26,7 +26,7 @@ log = logging.getLogger(__name__)
 
 FIRST_BACKOFF = 0.1
 LONGEST_BACKOFF = 10.0
-QUICK_RESTARTS = 8  # deaths after a batch ran are restarted at once so often, to isolate a bad row
+QUICK_RESTARTS = 8  # deaths before any batch came back that are followed by a restart at once, to isolate a bad row
 HEALTHY_AFTER = 30.0  # seconds a worker must live for its model to count as healthy again
 LOAD_TRIES = 3  # workers that may die while they load before their model counts as one that cannot be loaded
 
@@ -112,7 +112,7 @@ class Replicas(ReplicaGroup):
             self._give_up()
             return
         self.restarts += 1
-        delay = self._backoff()
+        delay = self._backoff() if replica.batches == 0 else 0.0
         log.warning(
             "a worker of %s died (process %d); another starts in %.1f s", self.location.name, replica.pid, delay
         )

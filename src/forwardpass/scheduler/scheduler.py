@@ -25,9 +25,11 @@ from forwardpass.scheduler.share import QueueShare
 
 log = logging.getLogger(__name__)
 
-MAX_DEATHS = 2  # workers a request may take down before it fails
+MAX_DEATHS = 3  # workers a request may take down before it fails; two may die for reasons of their own
+MARGIN = 1.2  # by which a predicted wait may be too short
+PACE = (0.25, 4.0)  # times the predicted seconds that a batch may count for the pace
 SHORT = 0.0005  # seconds; a shorter batch can wait for what is read while answers are handed out
-NEWEST = 0.1  # weight of a batch in the mean length
+NEWEST = 0.1  # weight of a batch in the mean length, and in the pace
 TICK = 0.02  # seconds between looks at the deadlines while anything is under way
 
 
@@ -89,6 +91,7 @@ class Scheduler:
         self._ticking = False
         self._row_seconds = 0.0
         self._mean_length = 0.0
+        self._pace = 1.0  # seconds that batches took lately, of those predicted: the machine's ups and downs
         self._longest_wait = 0.0  # predicted, behind a full queue
         self._stopped: ForwardpassError | None = None
 
@@ -120,7 +123,7 @@ class Scheduler:
             )
         if self.queued_rows and request.arrived + self._longest_wait > request.deadline:
             wait = self._drain_seconds(request.rows) + self._until_idle()
-            if request.arrived + wait > request.deadline:
+            if request.arrived + MARGIN * wait > request.deadline:
                 raise Overloaded(
                     f"cannot be answered in time: about {wait:.2f} s of work wait, and the deadline "
                     f"is in {request.deadline - request.arrived:.2f} s; try again later, or give a longer timeout",
@@ -184,6 +187,7 @@ class Scheduler:
         ended = batch.answer(reply)
         self._answered()
         if not reply.failures:
+            self._keep_pace(batch)
             self.learn(batch.rows, now - batch.started, batch.length)  # after the answers: nobody waits for it
         reported = [request for request in ended if request.reported]
         if reported:
@@ -198,7 +202,14 @@ class Scheduler:
             self._mean_length += (length - self._mean_length) * max(NEWEST, 1.0 / cost.batches)
         best = self.best_rows()
         self._row_seconds = cost.seconds(best, self._mean_length) / best
-        self._longest_wait = self._drain_seconds(self.limits.max_queue_size) + self.limits.max_batch_time
+        self._longest_wait = MARGIN * (self._drain_seconds(self.limits.max_queue_size) + self.limits.max_batch_time)
+
+    def _keep_pace(self, batch: Batch) -> None:
+        predicted = self.cost.seconds(batch.rows, batch.length)
+        if predicted > 0.0:
+            low, high = PACE
+            pace = min(high, max(low, (batch.finished - batch.started) / predicted))
+            self._pace += (pace - self._pace) * NEWEST
 
     def best_rows(self) -> int:
         """Rows of a batch while more of the usual length wait than it may hold."""
@@ -341,7 +352,7 @@ class Scheduler:
             if request.done:
                 continue
             if alone and request.deaths >= MAX_DEATHS:
-                self._end(request, BackendFailed(f"the worker died while it ran this request, twice: {why}"))
+                self._end(request, BackendFailed(f"the worker died while it ran this request, {MAX_DEATHS} times: {why}"))
             else:
                 left.append(request)
         half = (len(left) + 1) // 2
@@ -369,7 +380,7 @@ class Scheduler:
 
     def _drain_seconds(self, more_rows: int) -> float:
         """Predicted seconds until the queue and ``more_rows`` have run, once a replica is idle."""
-        return self._row_seconds * (self.queued_rows + more_rows) / max(1, len(self.replicas))
+        return self._pace * self._row_seconds * (self.queued_rows + more_rows) / max(1, len(self.replicas))
 
     def _until_idle(self) -> float:
         """Predicted seconds until a replica is idle."""

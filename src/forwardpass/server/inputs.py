@@ -44,7 +44,7 @@ def check_shape(known: Input, datatype: str, given: list[int]) -> list[int]:
     """The shape as given. Raises ``InvalidInput`` where it, or the type, is not the input's."""
     if datatype != known.dtype:
         raise InvalidInput(f"input {known.spec.name!r} is {known.dtype}, got datatype {short(datatype)}")
-    if known.row is not None and given[1:] == known.row and given[0] >= 0:
+    if known.row is not None and given and given[1:] == known.row and given[0] >= 0:
         return given
     wanted = known.spec.tensor.shape
     if len(given) == len(wanted):

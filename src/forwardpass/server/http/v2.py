@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cache
 from struct import Struct
 from typing import Any
@@ -197,8 +197,7 @@ class V2Route(Route):
             known = self._inputs.get(name)
             if known is None:
                 raise unknown_input(name, self._inputs)
-            exact = known if tensor.shape else replace(known, row=None)  # no axes: nothing to compare quickly
-            shape = check_shape(exact, tensor.datatype, tensor.shape)
+            shape = check_shape(known, tensor.datatype, tensor.shape)
             if type(tensor) is FloatTensorBody and tensor.data is not None:
                 columns[name] = _floats_array(known, shape, tensor.data, self._packers[name])
             elif tensor.data is None and tensor.parameters is not None:
