@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from forwardpass.errors import InvalidInput
-from forwardpass.server.http.tensors import array_from_bytes, array_from_json, bytes_from_array, json_from_array
+from forwardpass.server.http.tensors import array_from_json, json_from_array
+from forwardpass.server.tensors import array_from_bytes, bytes_from_array
 from forwardpass.types import Array, DType
 
 SHAPES = hnp.array_shapes(min_dims=1, max_dims=4, min_side=0, max_side=4)

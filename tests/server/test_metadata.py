@@ -15,7 +15,7 @@ from forwardpass.errors import NotReady
 from forwardpass.monitoring import Metrics
 from forwardpass.registry import ModelLocation
 from forwardpass.scheduler import Scheduler
-from forwardpass.server.http import metadata
+from forwardpass.server import metadata
 from forwardpass.server.served import ServedModel, State, clock
 from forwardpass.types import DType, InputSpec, InputType, ModelInfo, Sample, Signature, TensorSpec
 
