@@ -107,8 +107,8 @@ def _serve(paths: list[Path], settings: Settings, nursery: Nursery) -> None:
 
 @contextlib.contextmanager
 def _without_interrupt() -> Iterator[None]:
-    """A process started in here never hears Ctrl-C; this one hears it afterwards, and decides."""
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    """A process started in here never hears Ctrl-C or SIGTERM; this one hears it afterwards, and decides."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
     try:
         yield
     finally:

@@ -99,7 +99,7 @@ class Follower:
     def _heard(self, order: Order, fds: list[int]) -> None:
         match order:
             case Attach():
-                self._begin(self._attach(order, fds))
+                self._begin(self._attach(order, *Link.all_of(fds)))
             case Publish():
                 self._publish(order.key)
             case Retire():
@@ -118,15 +118,14 @@ class Follower:
 
     # Models
 
-    async def _attach(self, order: Attach, fds: list[int]) -> None:
+    def _attach(self, order: Attach, link: Link) -> Awaitable[None]:
         if order.key not in self._models:
             served = ServedModel(ModelLocation(order.name, order.version, Path(order.path)))
             served.key, served.limits = order.key, order.limits
             served.share = self._limits.share(order.slot, self._index)
             group = ReplicaGroup(order.name, partial(self._ready, served), partial(self._failed, served))
             self._models[order.key] = served, group
-        (link,) = Link.all_of(fds)
-        await self._models[order.key][1].add(order.pid, link)
+        return self._models[order.key][1].add(order.pid, link)
 
     def _ready(self, served: ServedModel, ready: ReadyHead) -> Scheduler:
         scheduler = self.dataplane.open(served, ready)
@@ -141,7 +140,7 @@ class Follower:
         self.http.door.rebuild()
 
     def _publish(self, key: int) -> None:
-        if key in self._models:  # else it was loaded before this front was started
+        if key in self._models:  # else it has no worker yet, or none that knows this front
             self.dataplane.publish(self._models[key][0])
             self.http.door.rebuild()
 
@@ -173,21 +172,15 @@ class Follower:
 
     def _reports(self) -> list[ModelReport]:
         self.dataplane.recorder.flush()
-        schedulers = {
-            (served.name, served.version): served.scheduler
-            for served in self.dataplane.all()
-            if served.scheduler is not None
-        }
-        reports = []
-        for (name, version), stats in self.metrics.models.items():
-            scheduler = schedulers.get((name, version))
-            if scheduler is None:
-                reports.append(ModelReport(name, version, stats, {}, 0, 0))
-            else:
-                reasons = {str(reason): count for reason, count in scheduler.reasons.items()}
-                queued = scheduler.queued_rows, scheduler.queued_bytes
-                reports.append(ModelReport(name, version, stats, reasons, *queued))
-        return reports
+        served = {(model.name, model.version): model for model in self.dataplane.all()}
+        return [self._report(*key, served.get(key)) for key in {**self.metrics.models, **served}]
+
+    def _report(self, name: str, version: str, served: ServedModel | None) -> ModelReport:
+        stats, scheduler = self.metrics.stats(name, version), served and served.scheduler
+        if not scheduler:
+            return ModelReport(name, version, stats, {}, 0, 0)
+        reasons = {str(reason): count for reason, count in scheduler.reasons.items()}
+        return ModelReport(name, version, stats, reasons, scheduler.queued_rows, scheduler.queued_bytes)
 
     async def _drain(self) -> None:
         self.dataplane.draining = self.http.door.draining = True

@@ -101,6 +101,8 @@ class Fronts:
                 link.close()
             else:
                 follower.channel.send(order, link.fds, link.close)
+                if served.key in self._published:  # before there was a worker of it, or before there was this front
+                    follower.channel.send(Publish(served.key))
 
     def publish(self, served: ServedModel) -> None:
         """Its name and version mean this one from now on."""
