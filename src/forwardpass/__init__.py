@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any
 os.environ["ORT_DISABLE_TELEMETRY"] = "1"
 
 if TYPE_CHECKING:
-    from forwardpass.engine import Engine, load
+    from forwardpass.engine.engine import Engine, load
     from forwardpass.pipeline import step
 
 __version__ = "0.1.0"
 __all__ = ["Engine", "__version__", "load", "step"]
 
-_LAZY = {"Engine": "forwardpass.engine", "load": "forwardpass.engine", "step": "forwardpass.pipeline"}
+_LAZY = {"Engine": "forwardpass.engine.engine", "load": "forwardpass.engine.engine", "step": "forwardpass.pipeline"}
 
 
 def __getattr__(name: str) -> Any:

@@ -8,7 +8,7 @@ import pytest
 from tests import artifacts
 
 from forwardpass.cli.yaml_lines import line_of
-from forwardpass.engine import load
+from forwardpass.engine.engine import load
 from forwardpass.errors import InvalidModel
 
 GOOD = """\

@@ -11,8 +11,9 @@ from tests import artifacts
 from tests.engine.workers import close, fleet, run, until
 
 from forwardpass.config import Limits
-from forwardpass.engine import Engine, calibration
+from forwardpass.engine import calibration
 from forwardpass.engine.calibration import Measured, calibrate
+from forwardpass.engine.engine import Engine
 from forwardpass.engine.nursery import Nursery
 from forwardpass.registry import find_model
 

@@ -13,7 +13,7 @@ import pytest
 from tests import artifacts
 
 import forwardpass
-from forwardpass.engine import Engine
+from forwardpass.engine.engine import Engine
 from forwardpass.errors import BackendFailed, InvalidInput, InvalidModel, InvalidRows, NotFound
 from forwardpass.types import DType, InputType, TensorSpec
 

@@ -127,7 +127,7 @@ def _prepared(
     """In words, the served model (None: only the local engine), and a target for each door."""
     from forwardpass.cli.bench_requests import columns_of, in_requests, prepare, read_data, signature_of
     from forwardpass.cli.bench_server import connect, serving
-    from forwardpass.engine import load
+    from forwardpass.engine.engine import load
     from forwardpass.loadtest import LocalTarget
 
     source = read_data(data) if data is not None else None

@@ -15,7 +15,7 @@ from forwardpass.backends.base import is_artifact
 from forwardpass.cli.artifact import read_onnx_header
 from forwardpass.cli.yaml_lines import line_of
 from forwardpass.config import MODEL_FILE
-from forwardpass.engine import Engine
+from forwardpass.engine.engine import Engine
 from forwardpass.errors import ForwardpassError, InvalidModel
 from forwardpass.registry import ModelFiles, ModelLocation, read_model
 from forwardpass.types import InputSpec, TensorSpec

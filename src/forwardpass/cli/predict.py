@@ -110,7 +110,7 @@ def _remote(model: str, url: str) -> Ask:
 
 def _local(model: str) -> Ask:
     from forwardpass.cli.sources import Table
-    from forwardpass.engine import load
+    from forwardpass.engine.engine import load
     from forwardpass.engine.rows import columns_from_instances, columns_from_texts, instances_from_columns
 
     engine = load(model)

@@ -16,8 +16,9 @@ from typing import Any
 import msgspec
 import numpy as np
 
+from forwardpass import errors
 from forwardpass.engine.arena import Arena
-from forwardpass.errors import BackendFailed
+from forwardpass.errors import BackendFailed, ForwardpassError, InvalidInput, InvalidRows
 from forwardpass.types import Array, Columns, DType, ModelInfo, Signature, StageTimes
 
 LENGTHS = Layout("<II")
@@ -75,6 +76,12 @@ class MeasuredHead(msgspec.Struct, array_like=True, tag="measured"):
 
 Head = BatchHead | ReplyHead | ReadyHead | FailedHead | MeasuredHead
 _decoder = msgspec.msgpack.Decoder(Head)
+
+
+def error_from(kind: str, message: str) -> ForwardpassError:
+    """The error that a worker named, as the front raises it."""
+    cls = getattr(errors, kind, BackendFailed)
+    return InvalidInput(message) if cls is InvalidRows else cls(message)
 
 
 def frame(head: Head, body: Iterable[bytes] = ()) -> bytes:

@@ -27,9 +27,9 @@ from forwardpass.engine.messages import (
     decode_columns,
     decode_head,
     encode_columns,
+    error_from,
     frame,
 )
-from forwardpass.engine.worker import error_from
 from forwardpass.scheduler import Batch, Reply
 from forwardpass.types import Columns
 

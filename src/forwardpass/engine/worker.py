@@ -208,12 +208,6 @@ def _kind(error: ForwardpassError) -> str:
     return next(cls.__name__ for cls in type(error).__mro__ if cls.__module__ == errors.__name__)
 
 
-def error_from(kind: str, message: str) -> ForwardpassError:
-    """The error that a worker named, as the front raises it."""
-    cls = getattr(errors, kind, BackendFailed)
-    return InvalidInput(message) if cls is InvalidRows else cls(message)
-
-
 def _sum(a: StageTimes, b: StageTimes) -> StageTimes:
     return StageTimes(a.preprocess + b.preprocess, a.forward + b.forward, a.postprocess + b.postprocess)
 

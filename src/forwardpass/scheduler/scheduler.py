@@ -352,7 +352,8 @@ class Scheduler:
             if request.done:
                 continue
             if alone and request.deaths >= MAX_DEATHS:
-                self._end(request, BackendFailed(f"the worker died while it ran this request, {MAX_DEATHS} times: {why}"))
+                text = f"the worker died while it ran this request, {MAX_DEATHS} times: {why}"
+                self._end(request, BackendFailed(text))
             else:
                 left.append(request)
         half = (len(left) + 1) // 2

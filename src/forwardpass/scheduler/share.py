@@ -18,6 +18,7 @@ class QueueShare:
         self._cells = cells
         self._rows = CELLS * own
         self._bytes = self._rows + 1
+        self._others = [(place, place + 1) for place in range(0, len(cells), CELLS) if place != self._rows]
         self.tell(0, 0)
 
     def tell(self, rows: int, nbytes: int) -> None:
@@ -27,6 +28,9 @@ class QueueShare:
 
     def elsewhere(self) -> tuple[int, int]:
         """Rows and bytes that wait in the other fronts."""
-        cells = self._cells.tolist()
-        rows = sum(cells[::CELLS]) - cells[self._rows]
-        return rows, sum(cells[1::CELLS]) - cells[self._bytes]
+        cells = self._cells
+        rows = nbytes = 0
+        for place, after in self._others:  # every request asks: quicker than slices as long as fronts are few
+            rows += cells[place]
+            nbytes += cells[after]
+        return rows, nbytes
