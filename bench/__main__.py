@@ -14,7 +14,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from bench import footprint, machine, models, networks, ragged, tiny
+from bench import footprint, fronts, machine, models, networks, ragged, tiny
 from bench.bench import QUICK, Bench, Cores, Plan
 from bench.table import Row, render, write
 
@@ -22,6 +22,7 @@ ROOT = Path(__file__).resolve().parents[1]
 WORK = ROOT / "build" / "bench"
 SECTIONS: dict[str, Callable[[Bench], list[Row]]] = {
     "tiny": tiny.run,
+    "fronts": fronts.run,
     "text": lambda bench: networks.run(bench, "text"),
     "ragged": ragged.run,
     "image": lambda bench: networks.run(bench, "image"),

@@ -12,7 +12,6 @@ from tests.server.process import Server
 
 from forwardpass.config import Limits
 from forwardpass.errors import NotReady
-from forwardpass.monitoring import Metrics
 from forwardpass.registry import ModelLocation
 from forwardpass.scheduler import Scheduler
 from forwardpass.server import metadata
@@ -81,12 +80,6 @@ def test_the_index_also_lists_what_is_not_loaded() -> None:
     assert (index["bad"]["reason"], index["idle"]["reason"]) == ("it fell over", "unloaded")
     ready = metadata.of_repository(served, lying, only_ready=True)
     assert [item["name"] for item in ready] == ["good"]
-
-
-def test_a_model_never_asked_has_statistics_of_nothing() -> None:
-    stats = plain(metadata.of_statistics(model(), Metrics().stats("mine", "1")))
-    assert (stats["inference_count"], stats["execution_count"], stats["batch_stats"]) == (0, 0, [])
-    assert all(item == {"count": 0, "ns": 0} for item in stats["inference_stats"].values())
 
 
 def test_people_are_told_what_is_allowed() -> None:
