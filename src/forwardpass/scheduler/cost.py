@@ -3,7 +3,8 @@
     seconds = start + per_row x rows + per_padded x rows x length
 
 ``length`` is that of the longest row, to which a model of ragged inputs pads all rows (0 where rows
-have no length). Knows only rows, lengths and seconds; what is done with a prediction is not its matter.
+have no length). The seconds are those of the worker alone. Knows only rows, lengths and seconds; what is done with a
+prediction is not its matter.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ OUTLIER = 4.0  # times that mean; what takes longer counts as this much, for a p
 STALE = 200.0  # batches after which a kind that has not run again counts half
 FIT_SOON = 16  # batches that are each followed by a fit
 FIT_EVERY = 64  # batches between two fits, later
+EXCHANGE = 0.0001  # seconds that a batch costs besides: its message, its reply, and who handles them
 GAIN = 0.1  # of the time that rows take by themselves; to run them with others must save as much
 
 Solution = tuple[float, float, float]
@@ -85,13 +87,13 @@ class CostModel:
             return True
         padded = (rows + more) * max(longest, length) - rows * longest
         together = self.per_row * more + self.per_padded * padded
-        return together <= (1.0 - GAIN) * self.seconds(more, length)
+        return together <= (1.0 - GAIN) * (self.seconds(more, length) + EXCHANGE)
 
     def most_worth(self) -> float:
         """Most rows of no length that ``pays`` says yes to; infinity where any number is."""
         if not self.known or self.per_row <= 0.0:
             return float("inf")
-        return (1.0 - GAIN) / GAIN * self.start / self.per_row
+        return (1.0 - GAIN) / GAIN * (self.start + EXCHANGE) / self.per_row
 
     def costs(self) -> list[Cost]:
         """What batches took, by their size."""

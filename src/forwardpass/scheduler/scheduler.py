@@ -27,7 +27,7 @@ log = logging.getLogger(__name__)
 
 MAX_DEATHS = 3  # workers a request may take down before it fails; two may die for reasons of their own
 MARGIN = 1.2  # by which a predicted wait may be too short
-PACE = (0.25, 4.0)  # times the predicted seconds that a batch may count for the pace
+PACE = (0.25, 20.0)  # times the predicted seconds that a batch may count for the pace
 SHORT = 0.0005  # seconds; a shorter batch can wait for what is read while answers are handed out
 NEWEST = 0.1  # weight of a batch in the mean length, and in the pace
 TICK = 0.02  # seconds between looks at the deadlines while anything is under way
@@ -91,7 +91,7 @@ class Scheduler:
         self._ticking = False
         self._row_seconds = 0.0
         self._mean_length = 0.0
-        self._pace = 1.0  # seconds that batches took lately, of those predicted: the machine's ups and downs
+        self._pace = 1.0  # seconds that batches were away lately, of those predicted: the way, others, ups and downs
         self._longest_wait = 0.0  # predicted, behind a full queue
         self._stopped: ForwardpassError | None = None
 
@@ -188,7 +188,7 @@ class Scheduler:
         self._answered()
         if not reply.failures:
             self._keep_pace(batch)
-            self.learn(batch.rows, now - batch.started, batch.length)  # after the answers: nobody waits for it
+            self.learn(batch.rows, reply.times.total, batch.length)  # after the answers: nobody waits for it
         reported = [request for request in ended if request.reported]
         if reported:
             self._observe(reported)
