@@ -10,6 +10,8 @@ from bench.faults import cycles, kill, leave, overload, rolling, slow, soak
 from bench.faults.fault import Trial
 from bench.faults.figure import Figure
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def trial(tmp_path: Path) -> Trial:
@@ -53,13 +55,11 @@ def test_rolling_restarts_fail_no_request(trial: Trial) -> None:
     assert not missed(rolling.measure(trial))
 
 
-@pytest.mark.slow
 def test_slow_connections_are_closed_and_harm_nobody(trial: Trial) -> None:
     figures = slow.measure(trial)
     assert not missed(figures)
     assert value(figures, "rate of the others") > 0.3
 
 
-@pytest.mark.slow
 def test_all_doors_agree_with_the_local_engine(trial: Trial) -> None:
     assert not missed(soak.measure(trial))

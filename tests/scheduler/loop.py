@@ -107,14 +107,17 @@ class FakeReplica:
         self.batch = batch
         self.ran.append(batch.stack()["x"].tolist())
 
-    def finish(self, failures: Mapping[int, ForwardpassError] | None = None) -> None:
-        """The answers come back; ``failures`` by the index of the request in the batch."""
+    def finish(self, failures: Mapping[int, ForwardpassError] | None = None, times: StageTimes | None = None) -> None:
+        """The answers come back; ``failures`` by the index of the request in the batch.
+
+        ``times`` default to a forward pass of all the time that passed.
+        """
         batch, self.batch = self.batch, None
         assert batch is not None
         failed = failures or {}
         good = [request.columns["x"] for index, request in enumerate(batch.requests) if index not in failed]
         outputs = {"y": np.concatenate(good) + ADDED} if good else {}
-        times = StageTimes(0.0, self.world.loop.now - batch.started, 0.0)
+        times = times or StageTimes(0.0, self.world.loop.now - batch.started, 0.0)
         self.world.scheduler.finished(self, batch, Reply(outputs, failed, times))
 
     def die(self) -> None:

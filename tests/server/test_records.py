@@ -18,7 +18,7 @@ from forwardpass.scheduler.scheduler import TICK
 from forwardpass.server.dataplane import DataPlane
 from forwardpass.server.records import Recorder
 from forwardpass.server.served import ServedModel, State, clock
-from forwardpass.types import Outcome, Record
+from forwardpass.types import Outcome, Record, StageTimes
 
 
 class Kept:
@@ -54,7 +54,7 @@ class Counter(World):
 
     def finish(self, replica: FakeReplica, failures: dict[int, ForwardpassError] | None = None) -> None:
         time.sleep(0.002)
-        replica.finish(failures)
+        replica.finish(failures, StageTimes(0.001, 0.002, 0.003))
 
     @property
     def only(self) -> Record:
@@ -135,11 +135,12 @@ def test_a_client_that_leaves() -> None:
     assert counter.only.outcome is Outcome.CANCELLED
 
 
-def test_a_worker_that_dies_twice() -> None:
+def test_workers_that_die() -> None:
     counter = Counter()
     counter.infer(2)
     counter.loop.turn()
     counter.replicas[0].die()
+    counter.attach().die()
     counter.attach().die()
     assert counter.only.outcome is Outcome.BACKEND_FAILED
 
