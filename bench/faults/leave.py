@@ -12,8 +12,8 @@ from bench.faults.figure import Figure
 from bench.faults.numbers import right
 from forwardpass.loadtest import Leave, closed, run
 
-CALLERS = 64  # 16 batches of 4 rows
-AFTER = 0.04  # seconds: three batches
+CALLERS = 128  # 32 batches of 4 rows
+AFTER = 0.02  # seconds: a few batches, so that hardly any of those who leave is running
 
 
 def measure(trial: Trial) -> list[Figure]:
