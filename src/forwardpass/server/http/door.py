@@ -65,10 +65,10 @@ class Door:
 
     def sweep(self, connections: Iterable[Any]) -> None:
         """Close the connections that take too long."""
-        self.tick()
         for connection in list(connections):
-            sweep: Connection = connection
-            sweep.sweep(self.now)
+            guarded: Connection = connection
+            if not guarded.lost:
+                guarded.sweep(self.now)
 
     def rebuild(self) -> None:
         """Models have come, become ready or gone."""

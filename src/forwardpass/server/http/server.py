@@ -21,6 +21,7 @@ from forwardpass.server.http.connection import Connection
 from forwardpass.server.http.door import Door
 
 SWEEP = 1.0
+SLICE = 64  # connections looked at in one turn of the loop
 LINGER = 0.2  # seconds a door stays open when draining, for requests already on their way
 
 
@@ -48,6 +49,7 @@ class HttpServer:
         self._server.should_exit = True
         for connection in list(self._server.server_state.connections):
             connection.shutdown()
+        self.door.tick()
         self.door.sweep(self._server.server_state.connections)
 
     def close(self) -> None:
@@ -74,7 +76,11 @@ class HttpServer:
         usual = min(SWEEP, *(timeout / 4 for timeout in timeouts))
         while True:
             await asyncio.sleep(0.05 if self.door.draining else usual)
-            self.door.sweep(self._server.server_state.connections)
+            self.door.tick()
+            connections = list(self._server.server_state.connections)
+            for start in range(0, len(connections), SLICE):
+                self.door.sweep(connections[start : start + SLICE])
+                await asyncio.sleep(0)  # answers do not wait until thousands are looked at, or closed
 
 
 class _Uvicorn(uvicorn.Server):
