@@ -109,6 +109,15 @@ def test_slow_batches_of_one_size_do_not_keep_batches_small() -> None:
     assert model.rows_within(0.1, 32) > 8
 
 
+def test_long_batches_of_one_size_do_not_keep_batches_large() -> None:
+    model = CostModel()
+    for _ in range(20):
+        model.learn(32, 0.8, 500)
+    assert model.rows_within(0.05, 32, 500) in (1, 2)
+    model.learn(2, 0.05, 500)
+    assert model.known
+
+
 def test_a_start_over_the_limit_does_not_make_batches_small() -> None:
     model = taught(*[(rows, 0.2 + 0.001 * rows) for rows in (1, 2, 4, 8)])
     assert model.rows_within(0.1, 32) == 32

@@ -73,13 +73,16 @@ class CostModel:
         """Most rows, up to ``most`` and at least 1, that are predicted to run within ``seconds``.
 
         Where the start alone takes longer, as many rows as take no longer than the start: fewer would
-        save little. While all batches are of one size, one row more than that, to learn the slope.
+        save little. While all batches are of one size that fits, one row more, to learn the slope.
         """
         seconds = max(seconds, 2.0 * self.start)
         if self.batches < CONFIDENT or self.seconds(most, length) <= seconds:
             return most
-        least = 1 if self.known else round(self._mean_rows) + 1
-        return min(most, max(least, int((seconds - self.start) / (self.per_row + self.per_padded * length))))
+        fitting = int((seconds - self.start) / (self.per_row + self.per_padded * length))
+        usual = round(self._mean_rows)
+        if not self.known and (usual <= 1 or fitting >= usual):
+            fitting = max(fitting, usual + 1)
+        return min(most, max(1, fitting))
 
     def pays(self, rows: int, longest: int, more: int, length: int) -> bool:
         """Whether ``more`` rows of a length are worth running with ``rows`` rows, rather than after them."""
