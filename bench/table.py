@@ -69,12 +69,26 @@ def render(facts: Mapping[str, str], rows: Sequence[Row], results: Results, note
     return "\n\n".join([*parts, "\n".join(f"- {note}" for note in notes)]).strip() + "\n"
 
 
-def write(file: Path, text: str) -> None:
+def write(file: Path, text: str, marker: str = MARKER) -> None:
     """Replace what follows the marker in ``file``."""
-    own, marker, _ = file.read_text(encoding="utf-8").partition(MARKER)
-    if not marker:
-        raise ValueError(f"{file} has no line {MARKER!r}; put it where the results belong")
-    file.write_text(f"{own}{MARKER}\n\n{text}", encoding="utf-8")
+    own, found, _ = file.read_text(encoding="utf-8").partition(marker)
+    if not found:
+        raise ValueError(f"{file} has no line {marker!r}; put it where the results belong")
+    file.write_text(f"{own}{marker}\n\n{text}", encoding="utf-8")
+
+
+def write_section(file: Path, begin: str, end: str, text: str) -> None:
+    """Replace what lies between two markers; put them before ``MARKER`` where there are none."""
+    page = file.read_text(encoding="utf-8")
+    section = f"{begin}\n\n{text}\n{end}"
+    if begin in page:
+        before, _, rest = page.partition(begin)
+        page = before + section + rest.partition(end)[2]
+    elif MARKER in page:
+        page = page.replace(MARKER, f"{section}\n\n{MARKER}", 1)
+    else:
+        raise ValueError(f"{file} has neither {begin!r} nor {MARKER!r}; put the first where the results belong")
+    file.write_text(page, encoding="utf-8")
 
 
 def _value(row: Row) -> str:

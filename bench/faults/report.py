@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
+from bench import table
 from bench.faults.figure import Figure
 
 MARKER = "<!-- figures: written by `make soak` -->"
@@ -34,10 +35,7 @@ def tables(figures: Mapping[str, Sequence[Figure]], took: Mapping[str, float]) -
 
 def write(file: Path, text: str) -> None:
     """Replace what follows the marker in ``file``."""
-    own, marker, _ = file.read_text(encoding="utf-8").partition(MARKER)
-    if not marker:
-        raise ValueError(f"{file} has no line {MARKER!r}; put it where the figures belong")
-    file.write_text(f"{own}{MARKER}\n\n{text}", encoding="utf-8")
+    table.write(file, text, MARKER)
 
 
 def _verdict(figure: Figure) -> str:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from bench.mlperf.visit import BOUND, Visit
 from bench.results import Summary
-from bench.table import MARKER, Row, measures
+from bench.table import Row, measures, write_section
 
 BEGIN, END = "<!-- mlperf: written by `make bench-mlperf` -->", "<!-- end of mlperf -->"
 WORDS = {
@@ -101,14 +101,5 @@ def trim(summary: str) -> str:
 
 
 def write(file: Path, text: str) -> None:
-    """Replace what lies between the markers; put them before the marker of ``make bench`` where there are none."""
-    page = file.read_text(encoding="utf-8")
-    section = f"{BEGIN}\n\n{text}\n{END}"
-    if BEGIN in page:
-        before, _, rest = page.partition(BEGIN)
-        page = before + section + rest.partition(END)[2]
-    elif MARKER in page:
-        page = page.replace(MARKER, f"{section}\n\n{MARKER}", 1)
-    else:
-        raise ValueError(f"{file} has neither {BEGIN!r} nor {MARKER!r}; put the first where the results belong")
-    file.write_text(page, encoding="utf-8")
+    """Replace this section of the page."""
+    write_section(file, BEGIN, END, text)

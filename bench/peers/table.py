@@ -13,7 +13,7 @@ from bench.load import Load
 from bench.peers.peers import OURS, Peer
 from bench.peers.visit import MEASURES, Visitor, name
 from bench.results import Summary
-from bench.table import MARKER, Row, measures
+from bench.table import Row, measures, write_section
 
 BEGIN, END = "<!-- peers: written by `make bench-peers` -->", "<!-- end of peers -->"
 RATES = ("tiny", "binary", "text", "image")
@@ -113,17 +113,8 @@ def failures(visitor: Visitor) -> list[str]:
 
 
 def write(file: Path, text: str) -> None:
-    """Replace what lies between the markers; put them before the marker of ``make bench`` where there are none."""
-    page = file.read_text(encoding="utf-8")
-    section = f"{BEGIN}\n\n{text}\n{END}"
-    if BEGIN in page:
-        before, _, rest = page.partition(BEGIN)
-        page = before + section + rest.partition(END)[2]
-    elif MARKER in page:
-        page = page.replace(MARKER, f"{section}\n\n{MARKER}", 1)
-    else:
-        raise ValueError(f"{file} has neither {BEGIN!r} nor {MARKER!r}; put the first where the results belong")
-    file.write_text(page, encoding="utf-8")
+    """Replace this section of the page."""
+    write_section(file, BEGIN, END, text)
 
 
 def _loads(visitor: Visitor, fact: str) -> dict[str, list[float]]:

@@ -108,9 +108,8 @@ def _cut(scheduler: Scheduler, request: Request) -> tuple[NDArray[Any] | None, l
     longest = lengths[order].tolist()
     cuts: list[Rows] = []
     start = 0
-    for stop in range(1, request.rows + 1):
-        why = stop < request.rows and scheduler.former.why_not(stop - start, longest[stop - 1], 1, longest[stop])
-        if why is not None:
-            cuts.append(order[start:stop])
-            start = stop
-    return order, cuts
+    for row in range(1, request.rows):
+        if scheduler.former.why_not(row - start, longest[row - 1], 1, longest[row]) is not None:
+            cuts.append(order[start:row])
+            start = row
+    return order, [*cuts, order[start:]]

@@ -233,10 +233,6 @@ class Scheduler:
                 self._run_again(batch, why)
         self._dispatch()
 
-    def batch_of(self, replica: Replica) -> Batch | None:
-        """The batch that a replica runs now."""
-        return next((batch for owner, batch in self._running.values() if owner is replica), None)
-
     def stop(self, error: ForwardpassError) -> None:
         """Answer everything under way with an error, and every later request too."""
         self._stopped = error

@@ -178,6 +178,7 @@ class Control:
         """Let requests already queued finish, within the drain timeout; then end the workers."""
         timeout = self._settings.drain_timeout
         await asyncio.gather(served.finish(timeout), self.fronts.retire(served, timeout))
+        self.fronts.release(served)
         if served.replicas is not None:
             await served.replicas.stop()
         served.state, served.reason = State.UNAVAILABLE, "unloaded"

@@ -117,10 +117,12 @@ class Fronts:
     async def retire(self, served: ServedModel, timeout: float) -> None:
         """Return once no front uses its workers any more."""
         self._published.pop(served.key, None)
-        slot = self._slots.pop(served.key, None)
         await self._ask(partial(Retire, served.key), timeout + PATIENCE)
+
+    def release(self, served: ServedModel) -> None:
+        """No queue of it is left, here or elsewhere: another may have its place in the shared limits."""
         if self._limits is not None:
-            self._limits.give_back(slot)
+            self._limits.give_back(self._slots.pop(served.key, None))
 
     # All together
 
