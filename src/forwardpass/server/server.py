@@ -183,7 +183,8 @@ class Server:
 
     async def _drain(self, serving: asyncio.Task[None]) -> None:
         log.info("stopping: finishing what is under way")
-        self.dataplane.draining = self.http.door.draining = True
+        self.dataplane.draining = True
+        self.http.drain()
         self._changed()
         if self.settings.reuse_port:
             hand_over(self._sockets.http, self.fronts.count)

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from threading import Event
-from time import monotonic
+from time import monotonic, sleep
 
 import pytest
 from tests import artifacts
@@ -298,6 +298,19 @@ def test_answers_under_way_are_waited_for_and_then_it_exits(tmp_path: Path) -> N
         assert (round(value(first), 3), ready.status, value(second)) == (0.5, 503, 2)
         assert "stopping" in ready.error
         assert wire.at_end()
+        assert server.process.wait(20) == 0
+
+
+def test_a_connection_used_a_moment_ago_is_not_closed_at_once(tmp_path: Path) -> None:
+    """Its client may be about to send again: it stays for half a second after SIGTERM."""
+    model(tmp_path / "models" / "calm")
+    with running([tmp_path / "models"]) as server, Wire(server.port) as wire:
+        sleep(0.8)  # the clock of connections goes by the second
+        assert value(wire.send(infer("calm", 1)).answer()) == 1
+        stopped = monotonic()
+        server.process.terminate()
+        assert wire.at_end()
+        assert monotonic() - stopped >= 0.5
         assert server.process.wait(20) == 0
 
 

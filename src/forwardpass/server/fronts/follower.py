@@ -183,7 +183,8 @@ class Follower:
         return ModelReport(name, version, stats, reasons, scheduler.queued_rows, scheduler.queued_bytes)
 
     async def _drain(self) -> None:
-        self.dataplane.draining = self.http.door.draining = True
+        self.dataplane.draining = True
+        self.http.drain()
         if self._serving is not None:
             await asyncio.sleep(LINGER)
             self.http.stop()

@@ -7,10 +7,13 @@ how requests are read and answered; ``connection`` builds on it.
 
 from __future__ import annotations
 
+import os
 import re
 import select
+import socket
 from collections import deque
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -186,15 +189,23 @@ class GuardedConnection(HttpToolsProtocol):
                 self.since = now  # it is we who wait
             elif waited > settings.receive_timeout:
                 self._refuse(408, f"the request did not arrive within {settings.receive_timeout:g} s")
-        elif self.idle and waited > (PARTING if self.door.draining else settings.keep_alive) and not self._unread():
-            self.transport.close()
+        elif self.idle and waited > (PARTING if self.door.draining else settings.keep_alive):
+            self._part()
 
-    def _unread(self) -> bool:
-        """Whether something has arrived that the loop has not read yet: closing now would lose a request."""
-        sock = self.transport.get_extra_info("socket")
+    def _part(self) -> None:
+        """Close an idle connection, unless something has arrived that the loop has not read yet.
+
+        The loop closes a socket a turn later, in which a request could come and be lost: the client is
+        told at once, on the socket itself.
+        """
+        fileno = self.transport.get_extra_info("socket").fileno()
         waiting = select.poll()
-        waiting.register(sock.fileno(), select.POLLIN)
-        return bool(waiting.poll(0))
+        waiting.register(fileno, select.POLLIN)
+        if waiting.poll(0):
+            return
+        with socket.socket(fileno=os.dup(fileno)) as sock, suppress(OSError):
+            sock.shutdown(socket.SHUT_WR)
+        self.transport.close()
 
     @property
     def idle(self) -> bool:

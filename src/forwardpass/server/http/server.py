@@ -44,6 +44,17 @@ class HttpServer:
         self._sweeping = loop.create_task(self._sweep())
         return loop.create_task(self._server.serve(sockets=self._socks))
 
+    def drain(self) -> None:
+        """Answers say ``Connection: close`` from now on; what is idle counts as idle since now.
+
+        The clock of the connections is coarse: one used a moment ago may look idle for a second.
+        """
+        self.door.draining = True
+        self.door.tick()
+        for connection in self._server.server_state.connections:
+            if connection.idle:
+                connection.since = self.door.now
+
     def stop(self) -> None:
         """Take no more connections, close the idle ones, finish the others."""
         self._server.should_exit = True
