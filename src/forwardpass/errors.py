@@ -28,9 +28,13 @@ from forwardpass.types import Outcome
 
 
 class ForwardpassError(Exception):
-    """Root of the tree. ``outcome`` is the kind, as records and metrics name it."""
+    """Root of the tree. ``outcome`` is the kind, as records and metrics name it.
+
+    ``step`` is the pipeline's step that raised it, or "".
+    """
 
     outcome: ClassVar[Outcome] = Outcome.INTERNAL
+    step = ""
 
     @property
     def message(self) -> str:

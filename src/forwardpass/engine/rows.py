@@ -35,8 +35,8 @@ def columns_from_mapping(mapping: Mapping[str, Any], signature: Signature) -> Co
     specs = [spec for spec in signature.inputs if spec.name in given]
     columns = {spec.name: create_column(given[spec.name], spec, signature.batched) for spec in specs}
     rows = _count_rows(columns, signature)
-    left_out = [spec for spec in signature.inputs if spec.name not in given]
-    return {**columns, **{spec.name: _left_out(spec, rows) for spec in left_out}}
+    missing = [spec for spec in signature.inputs if spec.name not in given]
+    return {**columns, **{spec.name: left_out(spec, rows) for spec in missing}}
 
 
 def columns_from_instances(instances: Sequence[Any] | Array, signature: Signature) -> Columns:
@@ -74,7 +74,7 @@ def columns_from_texts(header: Sequence[str] | None, rows: Sequence[Sequence[str
     if uneven:
         raise InvalidRows(uneven)
     if vector:
-        values = [[_parse(text, inputs[0]) for text in row] for row in rows]
+        values = [[parse_text(text, inputs[0]) for text in row] for row in rows]
         return columns_from_mapping({inputs[0].name: values}, signature)
     if twice := {name for name in names if names.count(name) > 1}:
         raise InvalidInput(f"the header names {min(twice)!r} more than once")
@@ -161,7 +161,8 @@ def _count_rows(columns: Columns, signature: Signature) -> int:
     return counts.get(first, 0)
 
 
-def _left_out(spec: InputSpec, rows: int) -> Array:
+def left_out(spec: InputSpec, rows: int) -> Array:
+    """Rows of an input that nobody gave. Raises ``InvalidInput`` where it cannot be left out."""
     row = missing_row(spec)
     if row is None:
         raise InvalidInput(
@@ -175,13 +176,13 @@ def _left_out(spec: InputSpec, rows: int) -> Array:
 
 def _cell(text: str, spec: InputSpec) -> Any:
     """One value of a line, in as many brackets as the input's rows have axes."""
-    value = _parse(text, spec)
+    value = parse_text(text, spec)
     for _ in spec.tensor.shape[1:]:
         value = value if value is None and not spec.required else [value]
     return value
 
 
-def _parse(text: str, spec: InputSpec) -> Any:
+def parse_text(text: str, spec: InputSpec) -> Any:
     """The value that a text stands for; a text that is no number stays one, and is refused later."""
     text = text if spec.tensor.dtype is DType.BYTES else text.strip()
     if not text:

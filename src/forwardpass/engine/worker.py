@@ -1,8 +1,7 @@
 """A worker: the process that holds one engine and runs the batches its front sends.
 
 Synchronous and single-threaded on purpose: read a batch, run it, send the reply. It ends when its
-fronts have closed their links. One bad row fails only its own request: a batch that cannot run as a whole
-is run again without the bad rows or, where nobody can say which they are, request by request.
+fronts have closed their links. How a batch with bad rows is run is a matter of ``batch.py``.
 """
 
 from __future__ import annotations
@@ -11,12 +10,10 @@ import logging
 import select
 import signal
 from collections.abc import Iterator, Sequence
-from itertools import accumulate
-
-import numpy as np
 
 from forwardpass import errors
 from forwardpass.config import ModelConfig
+from forwardpass.engine.batch import run_batch
 from forwardpass.engine.calibration import calibrate
 from forwardpass.engine.engine import Engine
 from forwardpass.engine.link import Link
@@ -32,12 +29,10 @@ from forwardpass.engine.messages import (
     decode_head,
     encode_columns,
     frame,
-    require_sendable,
 )
-from forwardpass.errors import BackendFailed, ForwardpassError, InvalidInput, InvalidRows
+from forwardpass.errors import ForwardpassError
 from forwardpass.registry import ModelLocation, read_model
 from forwardpass.scheduler.lengths import longest_row, ragged_inputs
-from forwardpass.types import Columns, StageTimes
 
 log = logging.getLogger(__name__)
 
@@ -112,91 +107,6 @@ class _Fronts:
         self._lines.pop(fd).close()
 
 
-def run_batch(
-    engine: Engine, columns: Columns, rows: list[int]
-) -> tuple[Columns, dict[int, ForwardpassError], StageTimes]:
-    """Answers of the requests that can be answered, stacked in order, and the errors of the others.
-
-    ``rows`` are the row counts of the requests whose rows ``columns`` holds.
-    """
-    failures: dict[int, ForwardpassError] = {}
-    indices = list(range(len(rows)))
-    while indices:
-        try:
-            outputs, times = _attempt(engine, columns)
-            return outputs, failures, times
-        except InvalidRows as error:
-            bad = _by_request(error, [rows[i] for i in indices])
-            if not bad:
-                return _one_by_one(engine, columns, rows, indices, failures)
-            failures.update({indices[i]: part for i, part in bad.items()})
-            if len(bad) == len(indices):
-                break
-            columns, indices = _without(columns, rows, indices, set(bad))
-        except ForwardpassError as error:
-            if len(indices) > 1:
-                return _one_by_one(engine, columns, rows, indices, failures)
-            failures[indices[0]] = error
-            indices = []
-    return {}, failures, StageTimes(0.0, 0.0, 0.0)
-
-
-def _attempt(engine: Engine, columns: Columns) -> tuple[Columns, StageTimes]:
-    try:
-        outputs, times = engine.run(columns)
-        for name, array in outputs.items():
-            require_sendable(name, array)
-        return outputs, times
-    except ForwardpassError:
-        raise
-    except Exception as error:  # the batch loop: whatever a library raises, every request gets an answer
-        log.exception("a batch of %s failed", engine.name)
-        raise BackendFailed(f"the model failed: {type(error).__name__}: {error}") from error
-
-
-def _one_by_one(
-    engine: Engine, columns: Columns, rows: list[int], indices: list[int], failures: dict[int, ForwardpassError]
-) -> tuple[Columns, dict[int, ForwardpassError], StageTimes]:
-    answers: list[Columns] = []
-    spent = StageTimes(0.0, 0.0, 0.0)
-    start = 0
-    for index in indices:
-        stop = start + rows[index]
-        own = {name: array[start:stop] for name, array in columns.items()}
-        outputs, failed, times = run_batch(engine, own, [rows[index]])
-        spent = _sum(spent, times)
-        if failed:
-            failures[index] = failed[0]
-        else:
-            answers.append(outputs)
-        start = stop
-    stacked = {name: np.concatenate([answer[name] for answer in answers]) for name in answers[0]} if answers else {}
-    return stacked, failures, spent
-
-
-def _by_request(error: InvalidRows, rows: list[int]) -> dict[int, ForwardpassError]:
-    """The error of each request that holds a bad row, its rows counted from its own first.
-
-    Empty where a row was named that is not there, so that nobody can say whose it is.
-    """
-    if len(rows) == 1 and (rows[0] != 1 or error.rows.keys() != {0}):
-        return {0: error}
-    if not all(0 <= row < sum(rows) for row in error.rows):
-        return {}
-    ends = list(accumulate(rows))
-    parts: dict[int, dict[int, str]] = {}
-    for row, text in error.rows.items():
-        index = int(np.searchsorted(ends, row, side="right"))
-        parts.setdefault(index, {})[row - (ends[index] - rows[index])] = text
-    return {i: InvalidInput(bad[0]) if rows[i] == 1 else InvalidRows(bad) for i, bad in parts.items()}
-
-
-def _without(columns: Columns, rows: list[int], indices: list[int], bad: set[int]) -> tuple[Columns, list[int]]:
-    keep = np.concatenate([np.full(rows[index], place not in bad) for place, index in enumerate(indices)])
-    left = [index for place, index in enumerate(indices) if place not in bad]
-    return {name: array[keep] for name, array in columns.items()}, left
-
-
 def _measured(engine: Engine, config: ModelConfig) -> Iterator[MeasuredHead]:
     ragged = ragged_inputs(engine.signature)
     for batch in calibrate(engine, config):
@@ -206,10 +116,6 @@ def _measured(engine: Engine, config: ModelConfig) -> Iterator[MeasuredHead]:
 def _kind(error: ForwardpassError) -> str:
     """The kind that the front knows it by: a user's own is sent as what it derives from."""
     return next(cls.__name__ for cls in type(error).__mro__ if cls.__module__ == errors.__name__)
-
-
-def _sum(a: StageTimes, b: StageTimes) -> StageTimes:
-    return StageTimes(a.preprocess + b.preprocess, a.forward + b.forward, a.postprocess + b.postprocess)
 
 
 class _Line:

@@ -83,6 +83,8 @@ def _check_texts(column: Array, spec: InputSpec) -> tuple[Array, Wrong]:
 
 def _check_categories(column: Array, spec: InputSpec) -> tuple[Array, Wrong]:
     allowed = frozenset(spec.categories)
+    if allowed and _all_among(column, allowed):
+        return column, {}
 
     def category(value: Any) -> str:
         text = _text(value, spec)
@@ -91,6 +93,14 @@ def _check_categories(column: Array, spec: InputSpec) -> tuple[Array, Wrong]:
         return text
 
     return _check_each(column, spec, category, "")
+
+
+def _all_among(column: Array, allowed: frozenset[str]) -> bool:
+    """Whether all rows are surely right; said in one pass, for large batches have few wrong ones."""
+    try:
+        return column.ndim == 1 and allowed.issuperset(column.tolist())
+    except TypeError:  # what cannot be hashed is no category
+        return False
 
 
 def _check_images(column: Array, spec: InputSpec) -> tuple[Array, Wrong]:

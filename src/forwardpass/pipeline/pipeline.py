@@ -38,7 +38,11 @@ class Pipeline:
     def run(self, columns: Columns) -> Columns:
         """All columns, with those that the steps wrote. Raises what a step raises, named as it is."""
         for name, apply in self._opened:
-            columns = {**columns, **_checked(name, _applied(name, apply, columns), columns)}
+            try:
+                columns = {**columns, **_checked(name, _applied(name, apply, columns), columns)}
+            except ForwardpassError as error:
+                error.step = name
+                raise
         return columns
 
     def __bool__(self) -> bool:

@@ -130,9 +130,9 @@ class OneHot(ColumnStep):
     def prepare(self, folder: Path) -> Callable[[Array], Array]:
         size = len(self.categories)
         # an unknown value points at the row of zeros after the last
-        place = _place(self.categories, size if self.unknown == "zeros" else None)
+        places = _Places(self.categories, size if self.unknown == "zeros" else None)
         rows = np.eye(size + 1, size, dtype=np.float32)
-        return lambda column: rows[_places(place, column, self.input)]
+        return lambda column: rows[places.of(column, self.input)]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -153,8 +153,8 @@ class Ordinal(ColumnStep):
         return TensorSpec(spec.name, DType.INT64, (None,))
 
     def prepare(self, folder: Path) -> Callable[[Array], Array]:
-        place = _place(self.categories, self.unknown)
-        return lambda column: _places(place, column, self.input)
+        places = _Places(self.categories, self.unknown)
+        return lambda column: places.of(column, self.input)
 
 
 def _fill(column: Array, value: Any) -> Array:
@@ -165,23 +165,29 @@ def _fill(column: Array, value: Any) -> Array:
     return filled
 
 
-def _place(categories: tuple[str | int, ...], unknown: int | None) -> Callable[[Any], int]:
-    """From a value to its place; raises ``ValueError`` for an unknown one where there is no place for it."""
-    places = {category: place for place, category in enumerate(categories)}
+class _Places:
+    """From values to their places in a list."""
 
-    def place(value: Any) -> int:
+    def __init__(self, categories: tuple[str | int, ...], unknown: int | None) -> None:
+        """``unknown`` is the place of values that are not in the list; None refuses them."""
+        self._places = {category: place for place, category in enumerate(categories)}
+        self._unknown = unknown
+
+    def of(self, column: Array, name: str) -> Array:
+        """The places of all rows. Raises ``InvalidRows`` for those that have none."""
+        rows = flat(column, name)
+        try:  # almost always all are known
+            return np.array([self._places[value] for value in rows.tolist()], dtype=np.int64)
+        except (KeyError, TypeError):
+            return np.array(map_rows(self._place, rows, name), dtype=np.int64)
+
+    def _place(self, value: Any) -> int:
         key = to_text(value) if isinstance(value, bytes) else value
-        found = places.get(key, unknown)
+        found = self._places.get(key, self._unknown)
         if found is None:
-            hint = nearest(str(key), [str(item) for item in categories])
+            hint = nearest(str(key), [str(item) for item in self._places])
             raise ValueError(f"{shorten(key)} is not among the categories.{hint}")
         return found
-
-    return place
-
-
-def _places(place: Callable[[Any], int], column: Array, name: str) -> Array:
-    return np.array(map_rows(place, flat(column, name), name), dtype=np.int64)
 
 
 def _check_categories(step: Step, categories: tuple[str | int, ...]) -> None:
