@@ -148,16 +148,17 @@ class World:
         self.scheduler.attach(replica)
         return replica
 
-    def request(self, rows: int = 1, timeout: float = 30.0, key: object = None) -> Asked:
+    def request(self, rows: int = 1, timeout: float = 30.0, key: object = None, background: bool = False) -> Asked:
         """A request with rows that no other has, not submitted yet."""
         asked = Asked(self._next, rows, self.loop.now, timeout)
         asked.key = key
+        asked.background = background
         self._next += rows
         return asked
 
-    def submit(self, rows: int = 1, timeout: float = 30.0, key: object = None) -> Asked:
+    def submit(self, rows: int = 1, timeout: float = 30.0, key: object = None, background: bool = False) -> Asked:
         """Submit a request, in parts where it is larger than a batch."""
-        return self.submit_request(self.request(rows, timeout, key))
+        return self.submit_request(self.request(rows, timeout, key, background))
 
     def submit_request(self, asked: Asked) -> Asked:
         if asked.rows > 1 and asked.rows > self.scheduler.room_for(asked):

@@ -23,13 +23,18 @@ class Interleavings(RuleBasedStateMachine):
         self.world = World(limits, batched)
         self.asked = []
 
-    @rule(rows=st.integers(0, 20), timeout=st.sampled_from([0.01, 0.1, 1.0, 30.0]), key=st.sampled_from("ab"))
-    def submit(self, rows: int, timeout: float, key: str) -> None:
-        waited = self.world.scheduler.queued_rows
+    @rule(
+        rows=st.integers(0, 20),
+        timeout=st.sampled_from([0.01, 0.1, 1.0, 30.0]),
+        key=st.sampled_from("ab"),
+        background=st.booleans(),
+    )
+    def submit(self, rows: int, timeout: float, key: str, background: bool) -> None:
+        waited = self.waiting()
         try:
-            self.asked.append(self.world.submit(rows, timeout, key))
+            self.asked.append(self.world.submit(rows, timeout, key, background))
         except Overloaded:
-            assert self.world.scheduler.queued_rows == waited
+            assert self.waiting() == waited
 
     @precondition(lambda self: self.asked)
     @rule(data=st.data())
@@ -92,9 +97,14 @@ class Interleavings(RuleBasedStateMachine):
                 break
         self.each_ends_at_most_once()
         assert all(request.ends == 1 for request in self.asked)
-        assert (world.scheduler.queued_rows, world.scheduler.queued_bytes) == (0, 0)
+        assert self.waiting() == (0, 0, 0, 0)
         world.loop.advance(31.0)
         assert world.loop.timers == 0
+
+    def waiting(self) -> tuple[int, int, int, int]:
+        """Rows and bytes in front and in the background."""
+        scheduler = self.world.scheduler
+        return scheduler.queued_rows, scheduler.queued_bytes, scheduler.slack.rows, scheduler.slack.bytes
 
     def alive(self) -> list[FakeReplica]:
         attached: Any = self.world.scheduler.replicas

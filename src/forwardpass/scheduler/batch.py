@@ -27,6 +27,7 @@ class Reason(StrEnum):
     DELAY = "delay"  # max_delay was over
     SHAPE = "shape"  # what else waited has another shape
     ALONE = "alone"  # the model is not batched: one request is the batch
+    SLACK = "slack"  # nothing else waited: requests of the background
     RETRY = "retry"  # run once more, because the worker that ran it died
 
 

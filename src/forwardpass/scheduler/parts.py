@@ -37,6 +37,7 @@ class Part(Request):
         self.arrived = request.arrived
         self.deadline = request.deadline
         self.key = request.key
+        self.background = request.background
 
     def succeed(self, outputs: Columns) -> None:
         self.owner.part_succeeded(self, outputs)
@@ -103,13 +104,14 @@ def _cut(scheduler: Scheduler, request: Request) -> tuple[NDArray[Any] | None, l
     if not scheduler.ragged:
         size = scheduler.room_for(request)
         return None, [slice(start, start + size) for start in range(0, request.rows, size)]
+    former = scheduler.slack.beside if request.background else scheduler.former
     lengths = row_lengths(request.columns, scheduler.ragged)
     order = np.argsort(lengths, kind="stable")
     longest = lengths[order].tolist()
     cuts: list[Rows] = []
     start = 0
     for row in range(1, request.rows):
-        if scheduler.former.why_not(row - start, longest[row - 1], 1, longest[row]) is not None:
+        if former.why_not(row - start, longest[row - 1], 1, longest[row]) is not None:
             cuts.append(order[start:row])
             start = row
     return order, [*cuts, order[start:]]

@@ -34,6 +34,7 @@ class Request(ABC):
     nbytes: int = 0
     key: Any = None
 
+    background: bool = False  # runs only while no other waits
     id: str = ""
     door: str = "local"
     bytes_in: int = 0

@@ -2,8 +2,8 @@
 
 A batch leaves the moment a replica is idle, with all that waits, up to ``max_batch_size`` rows and
 up to a predicted run time. Requests past their deadline, and requests nobody waits for any more,
-never reach a replica. A batch whose worker died runs once more, in halves, so that a request that
-kills workers ends up alone and fails alone.
+never reach a replica; those of the background wait in a queue of their own. A batch whose worker
+died runs once more, in halves, so that a request that kills workers ends up alone and fails alone.
 """
 
 from __future__ import annotations
@@ -18,10 +18,11 @@ from forwardpass.errors import BackendFailed, Cancelled, ForwardpassError, Overl
 from forwardpass.scheduler.batch import Batch, Reason, Reply, fail
 from forwardpass.scheduler.cost import CostModel
 from forwardpass.scheduler.deadlines import Deadlines
-from forwardpass.scheduler.forming import Former
+from forwardpass.scheduler.forming import Former, Taken
 from forwardpass.scheduler.lengths import longest_row
 from forwardpass.scheduler.request import Request
 from forwardpass.scheduler.share import QueueShare
+from forwardpass.scheduler.slack import Slack
 
 log = logging.getLogger(__name__)
 
@@ -72,6 +73,7 @@ class Scheduler:
         self.ragged = ragged
         self.cost = CostModel()
         self.former = Former(limits, self.cost, batched=batched, ragged=bool(ragged))
+        self.slack = Slack(limits, self.cost, batched=batched, ragged=bool(ragged))
         self.queued_rows = 0
         self.queued_bytes = 0
         self.reasons: Counter[Reason] = Counter()
@@ -110,6 +112,9 @@ class Scheduler:
         limits = self.limits
         if self._stopped is not None:
             raise self._stopped
+        if request.background:
+            self.slack.admit(request)
+            return
         rows, nbytes = self.queued_rows, self.queued_bytes
         if self._share is not None:
             other_rows, other_bytes = self._share.elsewhere()
@@ -135,12 +140,15 @@ class Scheduler:
         if self.ragged:
             request.length = longest_row(request.columns, self.ragged)
         request.waiting = True
-        self._queue.append(request)
-        self.queued_rows += request.rows
-        self.queued_bytes += request.nbytes
         self._deadlines.add(request)
-        if self._share is not None:
-            self._share.tell(self.queued_rows, self.queued_bytes)
+        if request.background:
+            self.slack.add(request)
+        else:
+            self._queue.append(request)
+            self.queued_rows += request.rows
+            self.queued_bytes += request.nbytes
+            if self._share is not None:
+                self._share.tell(self.queued_rows, self.queued_bytes)
         if self._idle:
             self._dispatch_soon()
         if not self._ticking:
@@ -184,6 +192,8 @@ class Scheduler:
                 self._dispatch_soon()
             elif self._queue or self._retries:
                 self._dispatch()
+            elif self.slack:
+                self._dispatch_soon()  # after what is read meanwhile
         ended = batch.answer(reply)
         self._answered()
         if not reply.failures:
@@ -222,7 +232,8 @@ class Scheduler:
         """Most rows of a request that should run as one batch; it is cut into parts of so many."""
         if not self.batched:
             return request.rows
-        return self.former.room(longest_row(request.columns, self.ragged) if self.ragged else 0)
+        former = self.slack.beside if request.background else self.former
+        return former.room(longest_row(request.columns, self.ragged) if self.ragged else 0)
 
     def lost(self, replica: Replica, why: str) -> None:
         """A replica died. What it ran runs again, in halves; what killed too many fails."""
@@ -236,7 +247,7 @@ class Scheduler:
     def stop(self, error: ForwardpassError) -> None:
         """Answer everything under way with an error, and every later request too."""
         self._stopped = error
-        waiting = [*self._queue, *(request for group in self._retries for request in group)]
+        waiting = [*self._queue, *self.slack.clear(), *(request for group in self._retries for request in group)]
         running = [request for _, batch in self._running.values() for request in batch.requests]
         self._queue.clear()
         self._retries.clear()
@@ -247,7 +258,7 @@ class Scheduler:
     @property
     def busy(self) -> bool:
         """Whether any request waits or runs."""
-        return bool(self._queue or self._retries or self._running)
+        return bool(self._queue or self._retries or self._running or self.slack)
 
     # Forming batches
 
@@ -259,8 +270,8 @@ class Scheduler:
 
     def _dispatch(self) -> None:
         self._dispatch_due = False
-        while self._idle and (self._retries or self._queue):
-            batch = self._retry() if self._retries else self._form()
+        while self._idle and (self._retries or self._queue or self.slack):
+            batch = self._next()
             if batch is None:
                 return
             replica = self._idle.popleft()
@@ -270,6 +281,14 @@ class Scheduler:
                 replica.run(batch)
             except Exception as error:  # noqa: BLE001  the batch loop: whatever cannot be sent, the others get their answers
                 self._not_sent(replica, batch, error)
+
+    def _next(self) -> Batch | None:
+        """What runs again, else what waits, else what runs in the background; None while more should gather."""
+        if self._retries and (again := self._retry()) is not None:
+            return again
+        if self._queue and (batch := self._form()) is not None:
+            return batch
+        return None if self._queue else self._form_slack()
 
     def _not_sent(self, replica: Replica, batch: Batch, error: Exception) -> None:
         """The replica could not take the batch and is still idle: try its requests one by one."""
@@ -288,22 +307,34 @@ class Scheduler:
         now = self._clock()
         if self.limits.max_delay and self._gathering(now):
             return None
-        taken = self.former.take(self._queue, now)
+        self.slack.live_at = now
+        batch = self._taken(self.former.take(self._queue, now), now)
+        if self._share is not None:
+            self._share.tell(self.queued_rows, self.queued_bytes)
+        return batch
+
+    def _form_slack(self) -> Batch | None:
+        now = self._clock()
+        return self._taken(self.slack.take(now), now) if self.slack else None
+
+    def _taken(self, taken: Taken, now: float) -> Batch | None:
         for request in taken.late:
             self._end(request, _late(request))
         if not taken.requests:
             return None
         for request in taken.requests:
-            self._start(request, now)
-        if self._share is not None:
-            self._share.tell(self.queued_rows, self.queued_bytes)
+            request.started = now
+            self._leave(request)
         return self._batch(taken.requests, taken.rows, taken.reason, now, taken.longest)
 
-    def _start(self, request: Request, now: float) -> None:
+    def _leave(self, request: Request) -> None:
+        """It waits no longer."""
         request.waiting = False
-        request.started = now
-        self.queued_rows -= request.rows
-        self.queued_bytes -= request.nbytes
+        if request.background:
+            self.slack.leave(request)
+        else:
+            self.queued_rows -= request.rows
+            self.queued_bytes -= request.nbytes
 
     def _batch(self, requests: list[Request], rows: int, reason: Reason, now: float, length: int) -> Batch:
         batch = Batch(requests, rows, reason, now, length)
@@ -336,7 +367,7 @@ class Scheduler:
             if requests:
                 rows, longest = sum(request.rows for request in requests), max(request.length for request in requests)
                 return self._batch(requests, rows, Reason.RETRY, now, longest)
-        return self._form() if self._queue else None
+        return None
 
     # Ends
 
@@ -366,9 +397,7 @@ class Scheduler:
     def _end(self, request: Request, error: ForwardpassError) -> None:
         """End one request outside a batch's answer."""
         if request.waiting:
-            request.waiting = False
-            self.queued_rows -= request.rows
-            self.queued_bytes -= request.nbytes
+            self._leave(request)
             if self._share is not None:
                 self._share.tell(self.queued_rows, self.queued_bytes)
         fail(request, error)

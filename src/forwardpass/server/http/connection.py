@@ -236,6 +236,8 @@ class Connection(GuardedConnection):
         exchange.arrived = clock()
         exchange.bytes_in = len(exchange.body)
         served = exchange.head.route.served
+        if exchange.head.background:
+            exchange.background = True
         try:
             if exchange.head.coding:
                 body = decompressed(bytes(exchange.body), exchange.head.coding, self.door.settings.max_body_bytes)

@@ -70,6 +70,18 @@ class Door:
             if not guarded.lost:
                 guarded.sweep(self.now)
 
+    def drain(self, connections: Iterable[Any]) -> None:
+        """From now on answers close their connections, and what is idle counts as idle since now.
+
+        The coarse clock would let one that was used a moment ago look idle for a second.
+        """
+        self.draining = True
+        self.tick()
+        for connection in connections:
+            guarded: Connection = connection
+            if guarded.idle:
+                guarded.since = self.now
+
     def rebuild(self) -> None:
         """Models have come, become ready or gone."""
         served = [item for item in self.dataplane.all() if item.ready]

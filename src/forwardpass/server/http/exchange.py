@@ -48,6 +48,7 @@ class Head:
 
     ``length`` is the body's where the headers give it, ``split`` the length of the JSON before raw
     tensors (V2), ``coding`` the content encoding or empty. ``echo`` are header lines of every answer.
+    ``background`` is what ``X-Priority: background`` asks for.
     """
 
     route: Route
@@ -57,6 +58,7 @@ class Head:
     split: int | None
     coding: bytes
     echo: bytes
+    background: bool
 
     @property
     def constant(self) -> bool:
@@ -79,6 +81,7 @@ def create_head(route: Route, lines: list[tuple[bytes, bytes]], keep_alive: bool
         split=_number(headers.get(b"inference-header-content-length")),
         coding=headers.get(b"content-encoding", b"").lower(),
         echo=b"" if echo is None else b"x-request-id: %b\r\n" % echo,
+        background=headers.get(b"x-priority", b"").lower() == b"background",
     )
 
 

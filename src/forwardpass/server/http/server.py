@@ -45,15 +45,8 @@ class HttpServer:
         return loop.create_task(self._server.serve(sockets=self._socks))
 
     def drain(self) -> None:
-        """Answers say ``Connection: close`` from now on; what is idle counts as idle since now.
-
-        The clock of the connections is coarse: one used a moment ago may look idle for a second.
-        """
-        self.door.draining = True
-        self.door.tick()
-        for connection in self._server.server_state.connections:
-            if connection.idle:
-                connection.since = self.door.now
+        """Answers say ``Connection: close`` from now on."""
+        self.door.drain(self._server.server_state.connections)
 
     def stop(self) -> None:
         """Take no more connections, close the idle ones, finish the others."""
