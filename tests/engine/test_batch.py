@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 from tests import artifacts
 
 from forwardpass import load
+from forwardpass.engine.batch import run_batch
 from forwardpass.engine.engine import Engine
 from forwardpass.engine.messages import error_from
-from forwardpass.engine.batch import run_batch
 from forwardpass.errors import BackendFailed, ForwardpassError, InvalidInput, InvalidRows, NotFound, TimedOut
 from forwardpass.types import Columns
 

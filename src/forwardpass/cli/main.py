@@ -16,6 +16,7 @@ from forwardpass.cli.bench import bench
 from forwardpass.cli.inspect import inspect
 from forwardpass.cli.models import models
 from forwardpass.cli.predict import predict
+from forwardpass.cli.run import run
 from forwardpass.cli.serve import serve
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
@@ -41,7 +42,7 @@ def _program(
     """
 
 
-for command in (serve, predict, inspect, models, bench):
+for command in (serve, predict, run, inspect, models, bench):
     app.command()(command)
 
 

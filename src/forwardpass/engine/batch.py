@@ -96,9 +96,10 @@ def _by_request(error: InvalidRows, rows: list[int]) -> dict[int, ForwardpassErr
     for row, text in error.rows.items():
         index = int(np.searchsorted(ends, row, side="right"))
         parts.setdefault(index, {})[row - (ends[index] - rows[index])] = text
-    own = {i: InvalidInput(bad[0]) if rows[i] == 1 else InvalidRows(bad) for i, bad in parts.items()}
-    for part in own.values():
-        part.step = error.step
+    own: dict[int, ForwardpassError] = {}
+    for index, bad in parts.items():
+        own[index] = InvalidInput(bad[0]) if rows[index] == 1 else InvalidRows(bad)
+        own[index].step = error.step
     return own
 
 

@@ -96,6 +96,7 @@ def _input(spec: InputSpec) -> Json:
         "required": spec.required,
         "minimum": spec.minimum,
         "maximum": spec.maximum,
+        "allow_nan": spec.allow_nan,
         "categories": spec.categories,
         "max_length": spec.max_length,
         "max_pixels": spec.max_pixels,
