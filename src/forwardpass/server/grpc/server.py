@@ -17,7 +17,9 @@ from forwardpass.server.dataplane import DataPlane
 from forwardpass.server.grpc import health, reflection, service
 from forwardpass.server.statistics import Statistics
 
-MAX_STREAMS = 1024  # calls of one connection under way at a time; more wait at the client
+# Calls that the library holds until we take them, of one connection and of all. Beyond its usual thousand it
+# cancels some without a word, and beyond a connection's it refuses what came in one burst; our own queue says why.
+MAX_STREAMS, MAX_UNSEEN = 1 << 16, 1 << 20
 
 
 class GrpcServer:
@@ -69,6 +71,8 @@ def _options(settings: Settings) -> list[tuple[str, int]]:
         ("grpc.max_send_message_length", settings.max_body_bytes),
         ("grpc.max_metadata_size", settings.max_header_bytes),
         ("grpc.max_concurrent_streams", MAX_STREAMS),
+        ("grpc.server.max_pending_requests", MAX_UNSEEN),
+        ("grpc.server.max_pending_requests_hard_limit", MAX_UNSEEN),
         ("grpc.so_reuseport", int(settings.reuse_port)),  # else a port in use is an error, not shared
         *((name, max(1, round(seconds * 1000))) for name, seconds in milliseconds.items()),
     ]
