@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from contextlib import ExitStack
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from bench import servers
 from bench.bench import Bench, Target
@@ -13,20 +14,21 @@ from bench.results import FAILURES, Summary
 from bench.table import Row
 
 EXAMPLES = Path("examples/models")
+FOUR = ("breast-cancer", "digits", "fraud", "task-priority")
 
 
 def start(bench: Bench) -> list[Row]:
-    """Seconds from the start of the process until ``/readyz`` answers 200, with the example models."""
+    """Seconds from the start of the process until ``/readyz`` answers 200, with four of the example models."""
     measure = "server ready, from process start, four models"
     seconds = []
-    count = sum(folder.is_dir() for folder in EXAMPLES.iterdir()) if EXAMPLES.is_dir() else 0
-    if count != 4:
-        return [Row(measure, None, "s", 1.0, False, f"{EXAMPLES} holds {count} models")]
     try:
-        for number in range(bench.plan.starts + 1):
-            with servers.forwardpass(EXAMPLES, bench.cores.server, bench.log("start")) as server:
-                if number:  # the first one reads the files from the disk
-                    seconds.append(server.started_in)
+        with TemporaryDirectory() as folder:
+            for name in FOUR:
+                (Path(folder) / name).symlink_to((EXAMPLES / name).resolve(strict=True))
+            for number in range(bench.plan.starts + 1):
+                with servers.forwardpass(Path(folder), bench.cores.server, bench.log("start")) as server:
+                    if number:  # the first one reads the files from the disk
+                        seconds.append(server.started_in)
     except FAILURES as reason:
         return [Row(measure, None, "s", 1.0, False, str(reason))]
     return [

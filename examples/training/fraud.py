@@ -35,19 +35,19 @@ REGIONS = ("home", "neighbour", "overseas")
 Labels = NDArray[np.bool_]
 
 
-def generate() -> tuple[Columns, Labels]:
-    """All transactions as columns, and which are fraud; the last 10,000 rows are held out."""
-    random = np.random.default_rng(2026)
-    fraud = random.random(ROWS) < FRAUD_RATE
-    columns = _ordinary(random, ROWS)
-    traveller = ~fraud & (random.random(ROWS) < 0.03)
-    spender = ~fraud & (random.random(ROWS) < 0.02)
-    habit = random.choice(4, ROWS, p=[0.3, 0.3, 0.2, 0.2])  # the last one hides: nothing is changed
-    _put(columns, traveller, _abroad(random, ROWS))
-    _put(columns, spender, {**_testing(random, ROWS), "account_age": columns["account_age"]})
+def generate(rows: int = ROWS, seed: int = 2026) -> tuple[Columns, Labels]:
+    """Transactions as columns, and which are fraud; by default all, of which the last 10,000 rows are held out."""
+    random = np.random.default_rng(seed)
+    fraud = random.random(rows) < FRAUD_RATE
+    columns = _ordinary(random, rows)
+    traveller = ~fraud & (random.random(rows) < 0.03)
+    spender = ~fraud & (random.random(rows) < 0.02)
+    habit = random.choice(4, rows, p=[0.3, 0.3, 0.2, 0.2])  # the last one hides: nothing is changed
+    _put(columns, traveller, _abroad(random, rows))
+    _put(columns, spender, {**_testing(random, rows), "account_age": columns["account_age"]})
     for number, make in enumerate((_testing, _abroad_at_night, _new_account)):
-        _put(columns, fraud & (habit == number), make(random, ROWS))
-    unknown = random.random(ROWS) < np.where(columns["channel"] == "online", 0.3, 0.02)
+        _put(columns, fraud & (habit == number), make(random, rows))
+    unknown = random.random(rows) < np.where(columns["channel"] == "online", 0.3, 0.02)
     columns["distance_from_home"] = np.where(unknown, np.nan, columns["distance_from_home"])
     numbers = {name: column.astype(np.float32) for name, column in columns.items() if column.dtype != object}
     return {**columns, **numbers}, fraud

@@ -19,9 +19,9 @@ from tests.server.process import Server
 import forwardpass
 from forwardpass import Engine
 from forwardpass.engine.rows import columns_from_instances, instances_from_columns
-from forwardpass.types import Array, Columns
+from forwardpass.types import Array, Columns, DType
 
-MODELS = ["breast-cancer", "digits", "fraud", "task-priority"]
+MODELS = ["breast-cancer", "digits", "fraud", "recommend", "task-priority"]
 
 
 def sample_rows(model: str) -> list[Any]:
@@ -58,7 +58,7 @@ def over_v2(served: Server, model: str, columns: Columns, *, binary: bool) -> Co
     inputs = []
     for name, array in columns.items():
         values = _as_text(array) if array.dtype == object and not binary else array
-        kind = "BYTES" if array.dtype == object else "FP32"
+        kind = DType.of(array).value
         inputs.append(triton.InferInput(name, list(values.shape), kind).set_data_from_numpy(values, binary_data=binary))
     metadata = client.get_model_metadata(model)
     names = [output["name"] for output in metadata["outputs"]]

@@ -18,7 +18,7 @@ from tests.server.process import Server, running
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     folder = tmp_path_factory.mktemp("stream")
-    artifacts.slow(folder / "slow" / "model.onnx", loops=100)
+    artifacts.slow(folder / "slow" / "model.onnx", loops=300)
     artifacts.lookup(folder / "lookup" / "model.onnx")
     with running([folder], grpc=True) as server:
         yield server
