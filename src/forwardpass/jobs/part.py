@@ -7,7 +7,7 @@ is there is complete. Doing a part again gives the same bytes. Knows no ledger a
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from time import perf_counter
@@ -89,16 +89,20 @@ class PartRunner:
         ):
             for piece in part.pieces:
                 for rows in self._data.read(piece, self._map.columns, self._window):
-                    aside.writelines(self._window_done(piece, rows, writer, tally))
+                    aside.writelines(self._window_done(piece, rows, writer, tally, lambda: tell(tally.read)))
                     tell(tally.read)
         return tally
 
-    def _window_done(self, piece: Piece, rows: Rows, writer: Writer, tally: _Tally) -> Iterable[bytes]:
+    def _window_done(
+        self, piece: Piece, rows: Rows, writer: Writer, tally: _Tally, alive: Callable[[], None]
+    ) -> Iterable[bytes]:
         """Predict and write the rows of a window; gives the lines of those set aside."""
         kept, wrong = self._map.kept_columns(rows.columns)
         rejected = {row: Rejection(INPUTS, reason) for row, reason in wrong.items()}
-        good = [row for row in range(len(rows.numbers)) if row not in wrong]
-        answers = self._predictor.predict(rows.columns, good)
+        good: Sequence[int] = range(len(rows.numbers))
+        if wrong:
+            good = [row for row in good if row not in wrong]
+        answers = self._predictor.predict(rows.columns, good, alive)
         rejected.update(answers.rejected)
         if answers.rows:
             columns = {**take(kept, answers.rows), **answers.columns}

@@ -5,7 +5,7 @@ Rows go in as they are read and come out in that order. Knows no files and no pa
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -50,11 +50,16 @@ class Predictor:
         self._ragged = ragged_inputs(engine.signature)
         self._fields = [columns.outputs.field(spec.name) for spec in engine.signature.outputs]
 
-    def predict(self, columns: Mapping[str, Column], rows: Sequence[int]) -> Predictions:
-        """Predictions for some of the rows of these columns, named by their places."""
+    def predict(
+        self, columns: Mapping[str, Column], rows: Sequence[int], alive: Callable[[], None] = lambda: None
+    ) -> Predictions:
+        """Predictions for some of the rows of these columns, named by their places.
+
+        ``alive`` is called after each batch: a window of a slow model takes longer than one may be silent.
+        """
         answers = _Answers(self._fields)
         if not self._engine.signature.batched:
-            self._one_by_one(columns, rows, answers)
+            self._one_by_one(columns, rows, answers, alive)
         elif rows:
             batch, places = self._taken(columns, rows, answers)
             if self._ragged:
@@ -62,6 +67,7 @@ class Predictor:
             for start in range(0, len(places), self._batch_rows):
                 cut = slice(start, start + self._batch_rows)
                 self._run({name: array[cut] for name, array in batch.items()}, places[cut], answers)
+                alive()
         return answers.in_order()
 
     def _taken(
@@ -85,11 +91,13 @@ class Predictor:
         outputs, failures, seconds = self._engine.run(batch, len(places))
         answers.compute += seconds
         answers.rejected.update({places[row]: _rejection(error) for row, error in failures.items()})
-        answered = [place for row, place in enumerate(places) if row not in failures]
+        answered = [place for row, place in enumerate(places) if row not in failures] if failures else list(places)
         if answered:
             answers.add(outputs, answered)
 
-    def _one_by_one(self, columns: Mapping[str, Column], rows: Sequence[int], answers: _Answers) -> None:
+    def _one_by_one(
+        self, columns: Mapping[str, Column], rows: Sequence[int], answers: _Answers, alive: Callable[[], None]
+    ) -> None:
         instances = self._map.instances(take(columns, rows), len(rows))
         for place, instance in zip(rows, instances, strict=True):
             try:
@@ -98,6 +106,7 @@ class Predictor:
                 answers.rejected[place] = Rejection(INPUTS, error.message)
                 continue
             outputs, failures, seconds = self._engine.run(batch, 1)
+            alive()
             answers.compute += seconds
             if failures:
                 answers.rejected[place] = _rejection(failures[0])
@@ -131,11 +140,14 @@ class _Answers:
             self._arrays[name].append(array)
 
     def in_order(self) -> Predictions:
+        columns = {
+            output.name: pa.concat_arrays(self._arrays[output.name] or [pa.array([], output.type)])
+            for output in self._fields
+        }
+        if self._places == sorted(self._places):  # as it is, unless they ran by length
+            return Predictions(self._places, columns, self.rejected, self.compute)
         order = np.argsort(self._places, kind="stable")
-        columns = {}
-        for output in self._fields:
-            arrays = self._arrays[output.name] or [pa.array([], output.type)]
-            columns[output.name] = pa.concat_arrays(arrays).take(pa.array(order))
+        columns = {name: column.take(pa.array(order)) for name, column in columns.items()}
         return Predictions([self._places[at] for at in order.tolist()], columns, self.rejected, self.compute)
 
 
