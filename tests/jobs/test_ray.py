@@ -8,11 +8,12 @@ from __future__ import annotations
 import importlib.util
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -35,6 +36,8 @@ ON_LOOPBACK = {**os.environ, "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
 ROWS, PART = 2000, 100
 HANGING = """
 import sys
+from forwardpass.jobs.cluster import choose_cluster
+choose_cluster("local")
 import forwardpass.jobs.ray as engine
 import forwardpass.jobs.run as jobs
 from forwardpass.jobs.job import Job
@@ -145,6 +148,8 @@ def test_a_node_killed_in_the_middle_changes_no_byte(folder: Path) -> None:
     assert_same(folder, "ray")
     assert killed_at is not None
     assert killed_at < last, "it was killed too late to matter"
+    with closing(sqlite3.connect(folder / "ray.job" / "ledger.sqlite")) as ledger:
+        assert ledger.execute("SELECT MAX(attempts) FROM parts").fetchone() == (2,)
 
 
 def test_a_cluster_that_was_there_goes_on_and_is_free_again(folder: Path) -> None:
@@ -235,7 +240,7 @@ def wait_for_end(before: set[int]) -> set[int]:
 
 
 def ray_processes() -> set[int]:
-    """Processes of Ray's own programs."""
+    """Nodes and workers. The agents of a node that was killed end by themselves, after a minute."""
     return {int(path.parent.name) for path in Path("/proc").glob("[0-9]*/cmdline") if _is_ray(path)}
 
 
@@ -244,4 +249,4 @@ def _is_ray(path: Path) -> bool:
         command = path.read_bytes()
     except OSError:
         return False
-    return any(name in command for name in (b"ray::", b"raylet", b"gcs_server"))
+    return any(name in command for name in (b"ray::MapWorker", b"ray::IDLE", b"raylet", b"gcs_server"))
