@@ -13,6 +13,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from tests import artifacts
 from tests.jobs.models import BAD, DEADLY, judging
 
 COMMAND = [sys.executable, "-m", "forwardpass", "run"]
@@ -93,3 +94,12 @@ def test_stopped_it_keeps_what_is_done_and_goes_on(model: Path, tmp_path: Path, 
     assert 2 <= done < 100
     assert run(*asked, "--resume").returncode == 0
     assert pq.read_table(tmp_path / "out").num_rows == 400
+
+
+def test_an_input_that_is_left_out_is_told(tmp_path: Path) -> None:
+    folder = tmp_path / "fill"
+    artifacts.identity(folder / "model.onnx", shape=("N",))
+    inputs = "x: {type: number}, note: {type: text, required: false}"
+    (folder / "model.yaml").write_text(f"inputs: {{{inputs}}}\n")
+    done = run(folder, source(tmp_path, [1.0]), tmp_path / "out")
+    assert (done.returncode, done.stderr.splitlines()[0]) == (0, "no column for note: left out, as not required")

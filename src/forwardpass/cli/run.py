@@ -115,7 +115,7 @@ def run(
     with _stoppable():
         try:
             options = Options(workers, resume, ledger, _share(max_rejected), engine, address)
-            display.done(Run(job, options, display.progress).run())
+            display.done(Run(job, options, display.progress, display.note).run())
         except ForwardpassError as error:
             display.failed(error)
             raise typer.Exit(1) from None

@@ -39,6 +39,9 @@ class Display(ABC):
     def show(self, snapshot: Snapshot) -> None: ...
 
     @abstractmethod
+    def note(self, text: str) -> None: ...
+
+    @abstractmethod
     def done(self, manifest: Manifest) -> None: ...
 
     @abstractmethod
@@ -52,6 +55,9 @@ class Lines(Display):
 
     def show(self, snapshot: Snapshot) -> None:
         typer.echo(line(snapshot), err=True)
+
+    def note(self, text: str) -> None:
+        typer.echo(text, err=True)
 
     def done(self, manifest: Manifest) -> None:
         typer.echo(summary(manifest), err=True)
@@ -88,6 +94,9 @@ class Events(Display):
     def show(self, snapshot: Snapshot) -> None:
         _write(msgspec.json.encode(snapshot))
 
+    def note(self, text: str) -> None:
+        _write(msgspec.json.encode({"event": "note", "text": text}))
+
     def done(self, manifest: Manifest) -> None:
         _write(msgspec.json.encode({"event": "done", "manifest": manifest}))
 
@@ -104,7 +113,9 @@ def create_display(as_json: bool) -> Display:
 def line(snapshot: Snapshot) -> str:
     """Rows, rate, time to go, rows set aside, parts."""
     share = f"{100 * snapshot.rows_done / snapshot.rows:.0f} %" if snapshot.rows else "100 %"
-    pieces = [f"{share}  {snapshot.rows_done:,} of {snapshot.rows:,} rows", f"{snapshot.rate:,.0f}/s"]
+    pieces = [f"{share}  {snapshot.rows_done:,} of {snapshot.rows:,} rows"]
+    if snapshot.rate > 0:
+        pieces.append(f"{snapshot.rate:,.0f}/s")
     if snapshot.remaining is not None and snapshot.rows_done < snapshot.rows:
         pieces.append(f"{duration(snapshot.remaining)} to go")
     if snapshot.rejected:

@@ -52,6 +52,11 @@ class ColumnMap:
             [*self.kept, *(arrow_field(spec, self._signature.batched) for spec in self._signature.outputs)]
         )
 
+    @property
+    def left_out(self) -> list[str]:
+        """Inputs that no column is for; they are not required."""
+        return [spec.name for spec, names in self.inputs.items() if not names]
+
     def model_columns(self, columns: Mapping[str, Column], rows: int) -> Columns:
         """A batch for the engine. Raises ``InvalidRows`` for all rows that cannot be taken."""
         wrong: dict[int, str] = {}

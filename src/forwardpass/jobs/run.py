@@ -62,13 +62,20 @@ class _Asked:
 
 
 class Run:
-    """One run of a job. ``on_progress`` is called several times a second."""
+    """One run of a job. ``on_progress`` is called several times a second, ``on_note`` with what may surprise."""
 
-    def __init__(self, job: Job, options: Options, on_progress: Callable[[Snapshot], None]) -> None:
+    def __init__(
+        self,
+        job: Job,
+        options: Options,
+        on_progress: Callable[[Snapshot], None],
+        on_note: Callable[[str], None] = lambda note: None,
+    ) -> None:
         self.layout = Layout(job.output)
         self._job = job
         self._options = options
         self._on_progress = on_progress
+        self._on_note = on_note
         self._model = find_job_model(job.model, job.url)
         self._storage: Storage = create_storage(job.output)
 
@@ -97,6 +104,8 @@ class Run:
         signature = crew.signature()
         data = DataSet(found.facts)
         columns = ColumnMap(data.schema, signature, self._job.map, self._job.keep, data.typed)
+        if columns.left_out:
+            self._on_note(f"no column for {', '.join(columns.left_out)}: left out, as not required")
         return _Asked(found, signature, columns.outputs, self._model.digests())
 
     def _work(self, crew: Crew, ledger: Ledger, asked: _Asked) -> Manifest:
