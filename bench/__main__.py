@@ -14,7 +14,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from bench import footprint, fronts, machine, models, networks, ragged, tiny
+from bench import footprint, fronts, jobs, machine, models, networks, ragged, slack, tiny
 from bench.bench import QUICK, Bench, Cores, Plan
 from bench.table import Row, render, write
 
@@ -25,7 +25,9 @@ SECTIONS: dict[str, Callable[[Bench], list[Row]]] = {
     "fronts": fronts.run,
     "text": lambda bench: networks.run(bench, "text"),
     "ragged": ragged.run,
+    "slack": slack.run,
     "image": lambda bench: networks.run(bench, "image"),
+    "jobs": jobs.run,
     "start": footprint.start,
     "memory": footprint.memory,
 }

@@ -138,6 +138,12 @@ class Settings:
         default=None,
         metadata=doc("whether the API may load and unload models; default: only when listening on loopback"),
     )
+    jobs: str | tuple[str, ...] = field(
+        default=(),
+        metadata=doc(
+            "folder that jobs over the API may read and write, and prefixes such as `s3://bucket/some`; default: none"
+        ),
+    )
     log_level: str = field(default="info", metadata=doc("`debug`, `info`, `warning` or `error`"))
 
 

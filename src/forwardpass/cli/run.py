@@ -86,7 +86,7 @@ def run(
 
     \b
     Examples:
-      forwardpass run examples/models/fraud payments.parquet scored/
+      forwardpass run examples/models/task-priority examples/data/task-priority.csv scored.csv
       forwardpass run MODEL "s3://bucket/day=2026-*/*.parquet" s3://bucket/scored --keep id --resume
       forwardpass run /shared/MODEL s3://bucket/in s3://bucket/scored --engine ray --address head:6379
       forwardpass run fraud payments.parquet scored/ --url http://127.0.0.1:8000

@@ -13,6 +13,7 @@ import typer
 if TYPE_CHECKING:
     from forwardpass.config import Settings
     from forwardpass.engine.nursery import Nursery
+    from forwardpass.server.http.jobs import Bulk
 
 
 def serve(
@@ -42,6 +43,13 @@ def serve(
     ] = None,
     drain_timeout: Annotated[
         float | None, typer.Option(min=0, help="Seconds to finish after SIGTERM. [default: 30]")
+    ] = None,
+    jobs: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="DIR",
+            help="Take jobs over the API, on files in this folder; once more for a prefix such as s3://bucket/some.",
+        ),
     ] = None,
     config: Annotated[Path | None, typer.Option(help="A YAML file with any of the settings.")] = None,
     log_level: Annotated[str | None, typer.Option(help="debug, info, warning or error. [default: info]")] = None,
@@ -74,6 +82,7 @@ def serve(
         "max_body_bytes": max_body_bytes,
         "model_control": model_control,
         "drain_timeout": drain_timeout,
+        "jobs": jobs or None,
         "log_level": log_level,
     }
     settings = read_settings(config, os.environ, flags)
@@ -102,7 +111,27 @@ def _serve(paths: list[Path], settings: Settings, nursery: Nursery) -> None:
         with contextlib.suppress(OSError):  # nobody reads it: no reason to stop serving
             say(greeting(dataplane.all(), base_url(*sockets.http.getsockname()[:2]), in_words(settings), grpc))
 
-    run(paths, settings, sockets, nursery, greet)
+    run(paths, settings, sockets, nursery, greet, bulk=_bulk(settings, base_url(*sockets.http.getsockname()[:2])))
+
+
+def _bulk(settings: Settings, url: str) -> Bulk | None:
+    """What takes jobs and batches, where the settings say that any are taken."""
+    from forwardpass.errors import InvalidSettings
+
+    places = [settings.jobs] if isinstance(settings.jobs, str) else list(settings.jobs)
+    if not places:
+        return None
+    folders = [place for place in places if "://" not in place]
+    if len(folders) != 1:
+        raise InvalidSettings(f"--jobs: give exactly one folder, and any prefixes of object stores; got {places}")
+    if not Path(folders[0]).is_dir():
+        raise InvalidSettings(f"--jobs {folders[0]}: there is no such folder; make it, or choose another")
+    from forwardpass.jobs.service.openai import BatchService
+    from forwardpass.jobs.service.service import JobService
+    from forwardpass.server.http.jobs import Bulk
+
+    jobs = JobService(Path(folders[0]), url, tuple(place for place in places if "://" in place))
+    return Bulk(jobs, BatchService(jobs))
 
 
 @contextlib.contextmanager

@@ -92,19 +92,23 @@ class Client:
 
 
 class Patience:
-    """Waits between tries, longer each time, and for ``PATIENCE`` seconds altogether."""
+    """Waits between tries, longer each time, and for so many ``seconds`` altogether."""
 
     def __init__(
-        self, clock: Callable[[], float] = time.monotonic, sleep: Callable[[float], object] = time.sleep
+        self,
+        clock: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], object] = time.sleep,
+        seconds: float = PATIENCE,
     ) -> None:
         self._clock, self._sleep = clock, sleep
-        self._end = clock() + PATIENCE
+        self._seconds = seconds
+        self._end = clock() + seconds
         self._next = 0.0  # a connection that was kept may have been closed meanwhile: the first try again is at once
 
     def wait(self, url: str, why: str, at_least: float = 0.0) -> None:
         """Raises ``NotReady`` where there is no time left."""
         if self._clock() >= self._end:
-            raise NotReady(f"{url} gave no answer for {PATIENCE:g} s ({why}). Once it does, --resume goes on")
+            raise NotReady(f"{url} gave no answer for {self._seconds:g} s ({why}). Once it does, --resume goes on")
         self._sleep(max(self._next, at_least))
         self._next = min(MOST_WAIT, max(0.1, 2 * self._next))
 

@@ -18,7 +18,8 @@ import msgspec
 import pyarrow as pa
 
 from forwardpass.errors import BackendFailed, InvalidInput, NotFound
-from forwardpass.jobs.crew import Crew, Listener, create_crew
+from forwardpass.jobs.crew.base import Crew, Listener, create_crew
+from forwardpass.jobs.crew.messages import Begin
 from forwardpass.jobs.dataset import DataSet, Found, find_data_set
 from forwardpass.jobs.engine import find_job_model
 from forwardpass.jobs.job import Job, Layout
@@ -26,7 +27,6 @@ from forwardpass.jobs.ledger import Ledger, Part, PartResult
 from forwardpass.jobs.manifest import Manifest, ManifestModel, ManifestPart, encode_manifest
 from forwardpass.jobs.mapping import ColumnMap
 from forwardpass.jobs.merge import merge
-from forwardpass.jobs.messages import Begin
 from forwardpass.jobs.plan import create_facts, plan_parts, require_same
 from forwardpass.jobs.progress import Progress, Snapshot
 from forwardpass.jobs.sizes import create_sizes

@@ -23,6 +23,7 @@ from forwardpass.server.dataplane import DataPlane
 from forwardpass.server.fronts.fronts import Fronts
 from forwardpass.server.handover import hand_over
 from forwardpass.server.http.app import App
+from forwardpass.server.http.jobs import Bulk
 from forwardpass.server.http.server import LINGER, HttpServer
 from forwardpass.server.loop import freeze, run_loop
 from forwardpass.server.plan import plan_fronts
@@ -85,9 +86,10 @@ def run(
     nursery: Nursery,
     on_ready: Callable[[DataPlane], None],
     sinks: Sequence[Sink] = (),
+    bulk: Bulk | None = None,
 ) -> None:
     """Serve until a signal says stop. ``on_ready`` is called once all models are up, or have failed."""
-    server = Server(paths, settings, sockets, nursery, sinks)
+    server = Server(paths, settings, sockets, nursery, sinks, bulk)
     run_loop(server.main(on_ready))
 
 
@@ -95,7 +97,13 @@ class Server:
     """Everything of one serving process."""
 
     def __init__(
-        self, paths: Sequence[Any], settings: Settings, sockets: Sockets, nursery: Nursery, sinks: Sequence[Sink]
+        self,
+        paths: Sequence[Any],
+        settings: Settings,
+        sockets: Sockets,
+        nursery: Nursery,
+        sinks: Sequence[Sink],
+        bulk: Bulk | None,
     ) -> None:
         self.settings = settings
         metrics = Metrics()
@@ -104,9 +112,10 @@ class Server:
         self.fronts = Fronts(settings, self._take_socket, relay.getsockname()[1] if relay else 0)
         self.control = Control(self.dataplane, nursery, settings, paths, self.fronts)
         self.statistics = Statistics(self.dataplane, metrics, self.fronts)
-        app = App(self.dataplane, self.control, self.statistics).build()
+        app = App(self.dataplane, self.control, self.statistics, bulk).build()
         self.http = HttpServer(self.dataplane, app, self.fronts.own_settings, sockets.http, *filter(None, (relay,)))
         self.grpc: GrpcServer | None = None
+        self._jobs = bulk.jobs if bulk is not None else None
         self._nursery = nursery
         self._sockets = sockets
         self._stop = asyncio.Event()
@@ -132,6 +141,8 @@ class Server:
         freeze()
         if not self._stop.is_set() and not serving.done():
             on_ready(self.dataplane)
+            if self._jobs is not None:
+                self._jobs.start()
         await self._until_stop(serving)
         await self._drain(serving)
         await self.control.stop()
@@ -188,6 +199,8 @@ class Server:
         self._changed()
         if self.settings.reuse_port:
             hand_over(self._sockets.http, self.fronts.count)
+        if self._jobs is not None:
+            await asyncio.to_thread(self._jobs.stop)
         await asyncio.sleep(LINGER)
         await self.fronts.drain()
         self.http.stop()

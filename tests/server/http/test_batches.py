@@ -17,7 +17,7 @@ from tests.jobs.models import BAD, judging
 from tests.server.process import Server, running
 
 from forwardpass.errors import InvalidInput
-from forwardpass.jobs.batch import Asked, InvalidLine, check
+from forwardpass.jobs.service.request_batch import Asked, InvalidLine, check
 from forwardpass.server.http.multipart import read_form
 
 Json = dict[str, Any]

@@ -30,6 +30,7 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("models")
     judging(folder / "judge")
     judging(folder / "slow", delay=0.02)
+    (folder / "linked").symlink_to(judging(tmp_path_factory.mktemp("elsewhere") / "other"))
     return folder
 
 
@@ -100,7 +101,7 @@ def test_a_job_that_cannot_be_done_says_why(server: Server) -> None:
     one = create(server, model="judge", output="unmapped", map={"x": "amuont"})
     error = wait(server, one, "done", "failed")["error"]
     assert error == {"kind": "InvalidInput", "message": "--map: there is no column 'amuont'. Known: id, x."}
-    one = create(server, model="judge", output="strict", max_rejected=1)
+    one = create(server, model="linked", output="strict", max_rejected=1)
     assert "more than --max-rejected allows" in wait(server, one, "done", "failed")["error"]["message"]
 
 
@@ -155,6 +156,7 @@ def test_it_is_in_the_openapi_document(server: Server) -> None:
     paths = ask(server, "GET", "/openapi.json")[1]["paths"]
     assert set(paths["/v1/jobs"]) == {"get", "post"}
     assert set(paths["/v1/jobs/{id}"]) == {"get", "delete"}
+    assert {"/v1/files", "/v1/files/{id}/content", "/v1/batches", "/v1/batches/{id}/cancel"} <= set(paths)
 
 
 # Restarts

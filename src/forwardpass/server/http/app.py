@@ -21,6 +21,9 @@ from forwardpass.server import metadata
 from forwardpass.server.control import Control
 from forwardpass.server.dataplane import DataPlane
 from forwardpass.server.http import openapi, page
+from forwardpass.server.http.batches import BatchRoutes
+from forwardpass.server.http.bodies import json, json_body
+from forwardpass.server.http.jobs import Bulk, JobRoutes
 from forwardpass.server.http.samples import read_sample, read_samples
 from forwardpass.server.http.status import STATUS, error_body, error_headers
 from forwardpass.server.served import ServedModel
@@ -32,12 +35,15 @@ METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 
 class App:
-    """The endpoints, over a data plane, its control plane and its statistics."""
+    """The endpoints, over a data plane, its control plane, its statistics, and what takes work in bulk."""
 
-    def __init__(self, dataplane: DataPlane, control: Control, statistics: Statistics) -> None:
+    def __init__(
+        self, dataplane: DataPlane, control: Control, statistics: Statistics, bulk: Bulk | None = None
+    ) -> None:
         self.dataplane = dataplane
         self.control = control
         self._statistics = statistics
+        self._bulk = bulk
 
     def build(self) -> Starlette:
         """The ASGI application."""
@@ -80,6 +86,8 @@ class App:
             Route("/v1/models/{name}:predict", self.cannot_infer, methods=["POST"]),
             Route("/v1/models/{name}", self.v1_model),
             Route("/invocations", self.cannot_invoke, methods=["POST"]),
+            *JobRoutes(self.dataplane, self._bulk.jobs if self._bulk else None).routes(),
+            *BatchRoutes(self._bulk.batches if self._bulk else None).routes(),
         ]
 
     # Health
@@ -133,18 +141,18 @@ class App:
     # The repository
 
     async def index(self, request: Request) -> Response:
-        only_ready = bool((await _json_body(request)).get("ready"))
+        only_ready = bool((await json_body(request)).get("ready"))
         return json(metadata.of_repository(self.dataplane.all(), self.control.locations(), only_ready=only_ready))
 
     async def load(self, request: Request) -> Response:
         self.control.require_allowed()
-        parameters = (await _json_body(request)).get("parameters") or {}
+        parameters = (await json_body(request)).get("parameters") or {}
         await self.control.load(request.path_params["name"], parameters)
         return json({})
 
     async def unload(self, request: Request) -> Response:
         self.control.require_allowed()
-        await _json_body(request)
+        await json_body(request)
         await self.control.unload(request.path_params["name"])
         return json({})
 
@@ -183,7 +191,9 @@ class App:
 
     async def openapi(self, request: Request) -> Response:
         served = self.dataplane.all()
-        return json(openapi.document(served, str(request.base_url).rstrip("/"), read_samples(served)))
+        return json(
+            openapi.document(served, str(request.base_url).rstrip("/"), read_samples(served), self._bulk is not None)
+        )
 
     async def sample(self, request: Request) -> Response:
         sample = read_sample(self._served(request))
@@ -191,23 +201,6 @@ class App:
 
     def _served(self, request: Request) -> ServedModel:
         return self.dataplane.model(request.path_params["name"], request.path_params.get("version"))
-
-
-def json(content: Any, status: int = 200) -> Response:
-    return Response(orjson.dumps(content, option=orjson.OPT_SERIALIZE_NUMPY), status, media_type="application/json")
-
-
-async def _json_body(request: Request) -> dict[str, Any]:
-    body = await request.body()
-    if not body:
-        return {}
-    try:
-        content = orjson.loads(body)
-    except orjson.JSONDecodeError as error:
-        raise InvalidInput(f"the body is not valid JSON: {error}") from None
-    if not isinstance(content, dict):
-        raise InvalidInput("expected a JSON object")
-    return content
 
 
 async def _forwardpass_error(request: Request, error: ForwardpassError) -> Response:  # noqa: ARG001
@@ -221,7 +214,7 @@ async def _http_error(request: Request, error: HTTPException) -> Response:
         allowed = (error.headers or {}).get("Allow", "another method")
         message = f"{request.method} is not allowed at {path}; use {allowed}"
     elif error.status_code == 404:
-        known = ["/v2", "/v2/models/NAME/infer", "/v1/models/NAME:predict", "/openapi.json", "/metrics"]
+        known = ["/v2", "/v2/models/NAME/infer", "/v1/models/NAME:predict", "/openapi.json", "/metrics", "/v1/jobs"]
         message = f"there is nothing at {path}.{nearest(path, known)}"
     else:
         message = str(error.detail)

@@ -27,9 +27,11 @@ ERRORS = {
 PREDICT_ERRORS = tuple(ERRORS)
 
 
-def document(served: Sequence[ServedModel], url: str, samples: Mapping[ServedModel, SampleBody]) -> Json:
-    """OpenAPI 3.1 of the server at ``url``; ``samples`` are shown as examples."""
-    paths = _server_paths() | _repository_paths(served)
+def document(
+    served: Sequence[ServedModel], url: str, samples: Mapping[ServedModel, SampleBody], jobs: bool = False
+) -> Json:
+    """OpenAPI 3.1 of the server at ``url``; ``samples`` are shown as examples, ``jobs`` whether it takes any."""
+    paths = _server_paths() | _repository_paths(served) | (_job_paths() if jobs else {})
     shapes: dict[str, Json] = {"Error": schemas.object_of({"error": {"type": "string"}}, ["error"])}
     for name in sorted({item.name for item in served}):
         versions = [item for item in served if item.name == name]
@@ -56,6 +58,7 @@ def _tags(served: Sequence[ServedModel]) -> list[Json]:
         *({"name": name, "description": text} for name, text in models.items()),
         {"name": "server", "description": "Health, metrics and what is here"},
         {"name": "repository", "description": "Models loaded and unloaded while serving"},
+        {"name": "jobs", "description": "Whole data sets, in the background of live requests"},
     ]
 
 
@@ -172,6 +175,51 @@ def _repository_paths(served: Sequence[ServedModel]) -> Json:
         operation = _operation(verb, "repository", f"{verb.capitalize()} a model", _json("object"), "400", "404", "500")
         paths[f"/v2/repository/models/{{name}}/{verb}"] = {"post": operation | {"parameters": [name]}}
     return paths
+
+
+_OF_ONE: Json = {"parameters": [{"name": "id", "in": "path", "required": True, "schema": {"type": "string"}}]}
+
+
+def _job_paths() -> Json:
+    create = _operation("create-job", "jobs", "Run a model over a data set", _json("object"), "400", "404")
+    create["responses"]["201"] = create["responses"].pop("200")
+    return {
+        "/v1/jobs": {
+            "post": _posted(create, {"application/json": {"schema": schemas.JOB}}),
+            "get": _get("list-jobs", "jobs", "The jobs, newest first", "object"),
+        },
+        "/v1/jobs/{id}": {
+            "get": _get("get-job", "jobs", "State, progress and, when done, the manifest", "object", "404") | _OF_ONE,
+            "delete": _get("cancel-job", "jobs", "Cancel; what is committed stays", "object", "404") | _OF_ONE,
+        },
+    } | _batch_paths()
+
+
+def _batch_paths() -> Json:
+    """As OpenAI has them; an error is an object there."""
+
+    def one(name: str, summary: str, answer: Json | None = None) -> Json:
+        return _operation(name, "jobs", summary, answer or _json("object")) | _OF_ONE
+
+    binary = {"type": "string", "format": "binary"}
+    form = schemas.object_of({"file": binary, "purpose": {"type": "string", "enum": ["batch"]}}, ["file", "purpose"])
+    texts = {key: {"type": "string"} for key in ("input_file_id", "endpoint", "completion_window")}
+    upload = _operation("upload-file", "jobs", "Hand in a file of requests (OpenAI)", _json("object"))
+    create = _operation("create-batch", "jobs", "Run the requests of a file (OpenAI)", _json("object"))
+    return {
+        "/v1/files": {
+            "post": _posted(upload, {"multipart/form-data": {"schema": form}}),
+            "get": _get("list-files", "jobs", "The files (OpenAI)", "object"),
+        },
+        "/v1/files/{id}": {"get": one("get-file", "A file's facts"), "delete": one("delete-file", "Delete a file")},
+        "/v1/files/{id}/content": {"get": one("file-content", "What is in it", {"application/octet-stream": {}})},
+        "/v1/batches": {
+            "post": _posted(create, {"application/json": {"schema": schemas.object_of(texts, list(texts))}}),
+            "get": _get("list-batches", "jobs", "The batches (OpenAI)", "object"),
+        },
+        "/v1/batches/{id}": {"get": one("get-batch", "A batch's status and its files")},
+        "/v1/batches/{id}/cancel": {"post": one("cancel-batch", "Cancel; its answers so far are kept")},
+    }
 
 
 # Operations

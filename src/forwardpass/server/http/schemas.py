@@ -17,6 +17,29 @@ Json = dict[str, Any]
 SINGLE_VALUES = (InputType.NUMBER, InputType.CATEGORY, InputType.TEXT)
 
 
+_NAMES: Json = {"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}]}
+JOB: Json = {  # as `forwardpass run` takes it
+    "type": "object",
+    "properties": {
+        "model": {"type": "string"},
+        "version": {"type": ["string", "integer"]},
+        "input": _NAMES | {"description": "files, folders or globs within the folder of jobs, or URLs"},
+        "output": {"type": "string", "description": "a folder, or one file by its suffix"},
+        "where": {"type": "string", "description": "which rows: amount > 100 and kind == 'a'"},
+        "keep": _NAMES | {"description": "columns to write beside the outputs"},
+        "map": {"type": "object", "additionalProperties": _NAMES, "description": "columns of an input"},
+        "format": {"type": "string", "description": "of the input, where its suffix does not say"},
+        "max_rejected": {"type": ["string", "integer"], "description": "rows, or a percentage such as 1%"},
+        "batch_rows": {"type": "integer", "minimum": 1},
+        "part_rows": {"type": "integer", "minimum": 1},
+        "workers": {"type": "integer", "minimum": 1},
+        "resume": {"type": "boolean", "description": "go on with what lies at the output"},
+    },
+    "required": ["model", "input", "output"],
+    "additionalProperties": False,
+}
+
+
 def instances(signature: Signature) -> Json:
     """The body of a V1 request."""
     properties = {spec.name: _value(spec, signature.batched) for spec in signature.inputs}

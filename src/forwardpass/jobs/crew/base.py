@@ -11,8 +11,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from forwardpass.errors import BackendFailed, InvalidSettings, nearest
+from forwardpass.jobs.crew.messages import Begin, Done, Failed
 from forwardpass.jobs.ledger import Ledger, Part, PartResult
-from forwardpass.jobs.messages import Begin, Done, Failed
 from forwardpass.types import Signature
 
 ATTEMPTS = 3  # of a part, before it is set aside
@@ -58,15 +58,15 @@ class Crew(ABC):
 def create_crew(engine: str, model: str, threads: int, address: str = "") -> Crew:
     """The crew of an engine: ``local``, or ``ray`` with the address of a cluster. Raises ``InvalidSettings``."""
     if engine == "local":
-        from forwardpass.jobs.local import LocalCrew
+        from forwardpass.jobs.crew.local import LocalCrew
 
         return LocalCrew(model, threads)
     if engine == "ray":
-        from forwardpass.jobs.cluster import choose_cluster
+        from forwardpass.jobs.crew.cluster import choose_cluster
 
         chosen = choose_cluster(address)
         try:
-            from forwardpass.jobs.ray import RayCrew
+            from forwardpass.jobs.crew.ray import RayCrew
         except ModuleNotFoundError as error:
             if error.name is None or error.name.partition(".")[0] != "ray":
                 raise

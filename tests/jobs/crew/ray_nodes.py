@@ -1,4 +1,6 @@
-"""A Ray cluster of several node processes on loopback: ``python -m tests.jobs.ray_nodes CPUS...``, the head's first.
+"""A Ray cluster of several node processes on loopback, for tests: a process that stands for the machines.
+
+Run as ``python -m tests.jobs.crew.ray_nodes CPUS...``, the head's first.
 
 Prints its address once all nodes are there. A line on stdin kills the last node; the end of stdin ends it.
 """
@@ -7,7 +9,7 @@ from __future__ import annotations
 
 import sys
 
-from forwardpass.jobs.cluster import choose_cluster
+from forwardpass.jobs.crew.cluster import choose_cluster
 
 MEMORY = 100 * 2**20  # bytes of a node's object store
 

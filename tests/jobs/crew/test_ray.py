@@ -36,9 +36,9 @@ ON_LOOPBACK = {**os.environ, "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
 ROWS, PART = 2000, 100
 HANGING = """
 import sys
-from forwardpass.jobs.cluster import choose_cluster
+from forwardpass.jobs.crew.cluster import choose_cluster
 choose_cluster("local")
-import forwardpass.jobs.ray as engine
+import forwardpass.jobs.crew.ray as engine
 import forwardpass.jobs.run as jobs
 from forwardpass.jobs.job import Job
 
@@ -68,7 +68,7 @@ class Nodes:
 
 @contextmanager
 def nodes(*cpus: int) -> Iterator[Nodes]:
-    command = [sys.executable, "-m", "tests.jobs.ray_nodes", *map(str, cpus)]
+    command = [sys.executable, "-m", "tests.jobs.crew.ray_nodes", *map(str, cpus)]
     pipe = subprocess.PIPE
     with subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=subprocess.DEVNULL, text=True) as process:
         assert process.stdout is not None

@@ -17,9 +17,8 @@ from multiprocessing.context import ForkServerContext, ForkServerProcess
 
 from forwardpass.config import available_cores
 from forwardpass.errors import InvalidModel
-from forwardpass.jobs.crew import ATTEMPTS, LEASE, LOADING, ONE_THREAD, Crew, Listener, settle
-from forwardpass.jobs.ledger import Ledger, Part
-from forwardpass.jobs.messages import (
+from forwardpass.jobs.crew.base import ATTEMPTS, LEASE, LOADING, ONE_THREAD, Crew, Listener, settle
+from forwardpass.jobs.crew.messages import (
     Begin,
     Do,
     Done,
@@ -32,6 +31,7 @@ from forwardpass.jobs.messages import (
     receive_report,
     send,
 )
+from forwardpass.jobs.ledger import Ledger, Part
 from forwardpass.types import Signature
 
 ENDING = 5.0  # seconds in which a process that closed its pipe has ended
@@ -181,7 +181,7 @@ def _serve(connection: Connection, model: str, threads: int, environment: dict[s
     The fork server has the environment of the time when it was started.
     """
     os.environ.update({**environment, **ONE_THREAD})
-    from forwardpass.jobs.worker import serve
+    from forwardpass.jobs.crew.worker import serve
 
     serve(connection, model, threads)
 
@@ -193,7 +193,7 @@ def _context() -> ForkServerContext:
     A fork of this process would not do: Arrow and others have threads by now.
     """
     context = get_context("forkserver")
-    context.set_forkserver_preload(["forwardpass.jobs.worker"])
+    context.set_forkserver_preload(["forwardpass.jobs.crew.worker"])
     before = {name: os.environ.get(name) for name in ONE_THREAD}
     os.environ.update(ONE_THREAD)  # cores belong to the workers' backends
     try:

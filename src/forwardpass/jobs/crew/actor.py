@@ -17,14 +17,14 @@ import msgspec
 import pyarrow as pa
 
 from forwardpass.errors import ForwardpassError
-from forwardpass.jobs.crew import ONE_THREAD
+from forwardpass.jobs.crew.base import ONE_THREAD
+from forwardpass.jobs.crew.messages import Begin, Done, Failed, Loaded, Refused
+from forwardpass.jobs.crew.worker import create_runner, fail
 from forwardpass.jobs.engine import open_engine
 from forwardpass.jobs.job import Job
 from forwardpass.jobs.ledger import Part
-from forwardpass.jobs.messages import Begin, Done, Failed, Loaded, Refused
 from forwardpass.jobs.part import PartRunner
 from forwardpass.jobs.storage import is_remote
-from forwardpass.jobs.worker import create_runner, fail
 
 PART, REPORT = "part", "report"  # columns of the items that go in and come out, each a JSON text
 OFTEN = 0.5  # seconds between two reports of progress

@@ -18,13 +18,13 @@ from multiprocessing.connection import Connection
 import pyarrow as pa
 
 from forwardpass.errors import ForwardpassError
-from forwardpass.jobs import messages
+from forwardpass.jobs.crew import messages
+from forwardpass.jobs.crew.messages import Begin, Do, Done, Failed, Loaded, Order, Progress, Refused, send
 from forwardpass.jobs.dataset import DataSet
 from forwardpass.jobs.engine import JobEngine, open_engine
 from forwardpass.jobs.job import Layout
 from forwardpass.jobs.ledger import Part
 from forwardpass.jobs.mapping import ColumnMap
-from forwardpass.jobs.messages import Begin, Do, Done, Failed, Loaded, Order, Progress, Refused, send
 from forwardpass.jobs.part import PartRunner
 from forwardpass.jobs.predictor import Predictor
 from forwardpass.jobs.sizes import create_sizes

@@ -25,11 +25,11 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from forwardpass.config import available_cores
 from forwardpass.errors import BackendFailed, InvalidModel, InvalidSettings
-from forwardpass.jobs.actor import PART, REPORT, Answer, PartWorker, Setup, Watch, describe, folder_of, lost
-from forwardpass.jobs.cluster import ONE_OF_OURS, hushed, no_cluster, require_answer
-from forwardpass.jobs.crew import LEASE, LOADING, Crew, Listener, settle
+from forwardpass.jobs.crew.actor import PART, REPORT, Answer, PartWorker, Setup, Watch, describe, folder_of, lost
+from forwardpass.jobs.crew.base import LEASE, LOADING, Crew, Listener, settle
+from forwardpass.jobs.crew.cluster import ONE_OF_OURS, hushed, no_cluster, require_answer
+from forwardpass.jobs.crew.messages import Begin, Loaded, Refused
 from forwardpass.jobs.ledger import Ledger, Part
-from forwardpass.jobs.messages import Begin, Loaded, Refused
 from forwardpass.types import Signature
 
 log = logging.getLogger(__name__)
