@@ -13,7 +13,7 @@ from hypothesis.extra import numpy as arrays
 
 from forwardpass.errors import InvalidRows
 from forwardpass.jobs.values import arrow_field, input_column, output_array, take, typed_array
-from forwardpass.types import DType, InputSpec, TensorSpec
+from forwardpass.types import DType, InputSpec, InputType, TensorSpec
 
 NUMBERS = [dtype for dtype in DType if dtype not in (DType.BYTES, DType.BF16)]
 
@@ -103,3 +103,11 @@ def test_take() -> None:
 
 def _plain(value: Any) -> Any:
     return value.as_py() if isinstance(value, pa.Scalar) else value
+
+
+def test_categories_are_made_once_each() -> None:
+    spec = InputSpec(TensorSpec("x", DType.BYTES, (None,)), InputType.CATEGORY)
+    column = input_column(pa.array(["a", "bb", "a", "bb", "a"]), spec, True)
+    assert column.tolist() == ["a", "bb", "a", "bb", "a"]
+    assert column[0] is column[2]
+    assert input_column(pa.array([], pa.string()), spec, True).tolist() == []

@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 from forwardpass.engine.column import create_column
 from forwardpass.engine.rows import parse_text
 from forwardpass.errors import InvalidInput, InvalidRows
-from forwardpass.types import Array, DType, InputSpec, TensorSpec
+from forwardpass.types import Array, DType, InputSpec, InputType, TensorSpec
 
 Column: TypeAlias = pa.Array | list[Any]  # of Arrow, or of Python values where a format knows no types
 
@@ -93,7 +93,7 @@ def _quick(column: pa.Array, spec: InputSpec) -> Array | None:
     if spec.tensor.dtype is DType.BYTES:
         if column.null_count or not _is_text(kind):
             return None
-        values: Array = column.to_numpy(zero_copy_only=False)
+        values = _shared(column) if spec.type is InputType.CATEGORY else column.to_numpy(zero_copy_only=False)
         return values if len(spec.tensor.shape) == 1 else values.reshape(-1, *spec.tensor.shape[1:])
     if column.null_count and not (pa.types.is_floating(kind) and not spec.required):
         return None
@@ -105,6 +105,14 @@ def _quick(column: pa.Array, spec: InputSpec) -> Array | None:
         array: Array = column.to_numpy(zero_copy_only=False)
         return array.reshape(-1, *[1 for _ in spec.tensor.shape[1:]])
     return None
+
+
+def _shared(column: pa.Array) -> Array:
+    """Texts of which there are few kinds, each made once: making and hashing a million takes longer than the rest."""
+    encoded = column.dictionary_encode()
+    kinds = np.array(encoded.dictionary.to_pylist(), object)
+    texts: Array = kinds[encoded.indices.to_numpy(zero_copy_only=False)]
+    return texts
 
 
 def _quick_lists(column: pa.Array) -> Array | None:
