@@ -59,7 +59,7 @@ def test_all_is_counted_once() -> None:
 
 
 def test_a_seed_draws_the_same_requests() -> None:
-    drawn = []
+    drawn: list[list[bytes]] = []
     seconds = 0.05
     while len(drawn) < 2:
         with little(lambda number, body: ok()) as server:
