@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import subprocess
 from collections.abc import Iterator, Sequence
@@ -97,6 +98,8 @@ def test_too_many_rejected_rows_stop_it_and_a_higher_limit_goes_on(model: Path, 
     source = written(tmp_path, [BAD, 1.0] * 50)
     with pytest.raises(BackendFailed, match="rows were rejected, more than --max-rejected allows"):
         run(model, source, tmp_path / "out", part_rows=10, max_rejected=0.1)
+    with pytest.raises(BackendFailed, match="more than --max-rejected allows"):
+        run(model, source, tmp_path / "out", part_rows=10, max_rejected=0.01, resume=True)
     assert not (tmp_path / "out.job" / "manifest.json").exists()
     manifest = run(model, source, tmp_path / "out", part_rows=10, max_rejected=50, resume=True)
     assert (manifest.rows_out, manifest.rejected) == (50, 50)
@@ -123,13 +126,16 @@ def test_partitioned_folders_are_columns(model: Path, tmp_path: Path) -> None:
 def test_one_file_of_every_format(model: Path, tmp_path: Path, suffix: str) -> None:
     source = written(tmp_path, [float(n) for n in range(40)])
     output = tmp_path / f"out.{suffix}"
-    run(model, source, output, workers=2, part_rows=7)
+    manifest = run(model, source, output, workers=2, part_rows=7)
     again = tmp_path / f"again.{suffix}"
     run(model, output, again, keep=("id",), map={"x": ("y",)})
     found = {"parquet": pq.read_table, "csv": _csv, "jsonl": _jsonl, "arrow": _arrow}[suffix](again)
     good = [n for n in range(40) if n != BAD]
     assert found.to_pydict() == {"id": good, "y": [float(n) for n in good]}
     assert list((tmp_path / f"out.{suffix}.job" / "parts").iterdir()) == []
+    (part,) = manifest.parts
+    assert (part.file, part.rows, part.rejected) == (output.name, 39, 1)
+    assert part.sha256 == hashlib.sha256(output.read_bytes()).hexdigest()
 
 
 def _csv(path: Path) -> pa.Table:

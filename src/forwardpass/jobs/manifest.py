@@ -22,7 +22,10 @@ class ManifestModel(msgspec.Struct, frozen=True):
 
 
 class ManifestPart(msgspec.Struct, frozen=True):
-    """A file of predictions, by its name within the output."""
+    """A file of predictions, by its name within the output; of an output that is one file, that file.
+
+    ``rejected_sha256`` is that of the part's own rejected rows, "" where there are none or the parts were joined.
+    """
 
     file: str
     rows: int

@@ -14,14 +14,15 @@ import pyarrow as pa
 
 from forwardpass.jobs.formats import create_format, create_writer
 from forwardpass.jobs.job import Layout
+from forwardpass.jobs.part import digest_of
 from forwardpass.jobs.storage import Storage
 
 LINES = ("csv", "tsv", "jsonl", "ndjson")
 ROWS = 4096  # copied at once
 
 
-def merge(storage: Storage, layout: Layout, parts: Sequence[str], schema: pa.Schema) -> None:
-    """Publish the output: the rows of all parts, in order."""
+def merge(storage: Storage, layout: Layout, parts: Sequence[str], schema: pa.Schema) -> tuple[str, int]:
+    """Publish the output: the rows of all parts, in order. Its SHA-256 and size."""
     local = storage.temporary(layout.output)
     try:
         with local.open("wb") as file:
@@ -29,7 +30,9 @@ def merge(storage: Storage, layout: Layout, parts: Sequence[str], schema: pa.Sch
                 _append_lines(storage, layout, parts, schema, file)
             else:
                 _append_batches(storage, layout, parts, schema, file)
+        digest, size = digest_of(local), local.stat().st_size
         storage.publish(local, layout.output)
+        return digest, size
     finally:
         local.unlink(missing_ok=True)
 

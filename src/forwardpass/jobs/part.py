@@ -56,8 +56,8 @@ class PartRunner:
             tally = self._write(part, local, local_rejected, tell)
             if tally.read != part.rows:
                 raise InvalidInput(f"{part.pieces[0].file}: {tally.read} rows were read where {part.rows} were planned")
-            digest, size = _digest(local), local.stat().st_size
-            rejected_digest = _digest(local_rejected) if tally.rejected else ""
+            digest, size = digest_of(local), local.stat().st_size
+            rejected_digest = digest_of(local_rejected) if tally.rejected else ""
             if tally.rejected:
                 storage.publish(local_rejected, rejected)
             else:
@@ -151,6 +151,7 @@ def _readable(value: Any) -> Any:
     return value
 
 
-def _digest(path: Path) -> str:
+def digest_of(path: Path) -> str:
+    """SHA-256 of a file."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

@@ -24,7 +24,7 @@ from forwardpass.jobs.dataset import DataSet, Found, find_data_set
 from forwardpass.jobs.engine import find_job_model
 from forwardpass.jobs.job import Job, Layout
 from forwardpass.jobs.ledger import Ledger, Part, PartResult
-from forwardpass.jobs.manifest import Manifest, ManifestModel, ManifestPart, encode_manifest
+from forwardpass.jobs.manifest import Manifest, ManifestModel, ManifestPart, Totals, encode_manifest
 from forwardpass.jobs.mapping import ColumnMap
 from forwardpass.jobs.merge import merge
 from forwardpass.jobs.plan import create_facts, plan_parts, require_same
@@ -111,6 +111,7 @@ class Run:
     def _work(self, crew: Crew, ledger: Ledger, asked: _Asked) -> Manifest:
         self._plan(ledger, asked)
         progress = self._take_up(ledger)
+        self._require_few_rejected(progress)
         workers = self._options.workers or (BESIDE if self._job.url else crew.room())
         crew.start(min(workers, max(1, progress.parts - progress.totals.parts)))
         progress.begin()
@@ -221,9 +222,12 @@ class Run:
     def _finish(self, ledger: Ledger, asked: _Asked) -> Manifest:
         results = list(ledger.done())
         names = [self.layout.part(number) for number, _ in results]
-        if self.layout.single:
-            merge(self._storage, self.layout, names, asked.outputs)
         manifest = self._manifest(results, asked)
+        if self.layout.single:
+            digest, size = merge(self._storage, self.layout, names, asked.outputs)
+            file = self.layout.output.rpartition("/")[2]
+            whole = ManifestPart(file, manifest.rows_out, size, digest, manifest.rejected, "")
+            manifest = msgspec.structs.replace(manifest, parts=[whole])
         local = self._storage.temporary(self.layout.manifest)
         local.write_bytes(encode_manifest(manifest))
         self._storage.publish(local, self.layout.manifest)
@@ -240,10 +244,9 @@ class Run:
             )
             for number, item in results
         ]  # fmt: skip
-        progress = Progress(0, 0)
+        totals = Totals()
         for _, result in results:
-            progress.already(result)
-        totals = progress.totals
+            totals.add(result)
         return Manifest(
             model=ManifestModel(self._model.name, self._model.version, asked.digests),
             output=self.layout.output,
