@@ -13,7 +13,7 @@ import typing
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar, get_args, get_origin
+from typing import Any, Literal, TypeVar, get_args, get_origin
 
 import msgspec
 import yaml
@@ -25,6 +25,20 @@ T = TypeVar("T")
 CPU_MAX = Path("/sys/fs/cgroup/cpu.max")  # a container's share of the cores
 MODEL_FILE = "model.yaml"
 MIB = 1024 * 1024
+
+# How an artifact's name ends, and the backend that runs it unless model.yaml names another.
+ARTIFACTS = {
+    ".onnx": "onnxruntime",
+    ".xml": "openvino",
+    ".pt2": "torch",
+    ".skops": "sklearn",
+    ".pkl": "sklearn",
+    ".joblib": "sklearn",
+    ".xgboost.json": "xgboost",
+    ".ubj": "xgboost",
+    ".lightgbm.txt": "lightgbm",
+    ".tflite": "litert",
+}
 
 
 def doc(text: str) -> dict[str, str]:
@@ -62,6 +76,23 @@ class InputConfig:
 
 
 @dataclass(frozen=True)
+class BackendConfig:
+    """Which library runs the artifact, on what, and how exactly."""
+
+    name: str | None = field(
+        default=None,
+        metadata=doc(
+            "`onnxruntime`, `onnxruntime-openvino`, `onnxruntime-cuda`, `onnxruntime-tensorrt`, `openvino`, `torch`, "
+            "`sklearn`, `xgboost`, `lightgbm` or `litert`; default: by how the artifact's name ends"
+        ),
+    )
+    precision: Literal["fp32", "bf16", "fp16"] = field(
+        default="fp32", metadata=doc("in what the backend computes where the artifact says FP32")
+    )
+    device: Literal["cpu", "cuda"] = field(default="cpu", metadata=doc("`cpu` or `cuda`"))
+
+
+@dataclass(frozen=True)
 class Limits:
     """What the scheduler allows."""
 
@@ -85,6 +116,7 @@ class ModelConfig:
 
     description: str = field(default="", metadata=doc("one line for people"))
     artifact: str | None = field(default=None, metadata=doc("file name; needed only where the folder holds several"))
+    backend: BackendConfig = field(default_factory=BackendConfig, metadata=doc("the library that runs the artifact"))
     inputs: dict[str, InputConfig] = field(
         default_factory=dict, metadata=doc("inputs as callers send them; default: the artifact's own")
     )
@@ -145,6 +177,12 @@ class Settings:
         ),
     )
     log_level: str = field(default="info", metadata=doc("`debug`, `info`, `warning` or `error`"))
+
+
+def artifact_suffix(path: Path) -> str | None:
+    """The end of an artifact's name that ``ARTIFACTS`` has; None for a file that is none."""
+    ends = [suffix for suffix in ARTIFACTS if path.name.endswith(suffix)]
+    return max(ends, key=len, default=None)
 
 
 def read_model_config(folder: Path) -> ModelConfig:

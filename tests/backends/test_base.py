@@ -7,7 +7,9 @@ from pathlib import Path
 import pytest
 from tests import artifacts
 
-from forwardpass.backends import create_backend, is_artifact
+from forwardpass.backends import create_backend
+from forwardpass.backends.base import _BACKENDS
+from forwardpass.config import ARTIFACTS, BackendConfig, artifact_suffix
 from forwardpass.errors import InvalidModel
 
 
@@ -18,10 +20,22 @@ def test_the_suffix_picks_the_backend(folder: Path) -> None:
 
 
 def test_an_unknown_suffix_names_the_known_ones(folder: Path) -> None:
-    with pytest.raises(InvalidModel, match=r"model\.pkl: no backend runs '\.pkl' files\. Known: \.onnx"):
-        create_backend(folder / "model.pkl", threads=1)
+    with pytest.raises(InvalidModel, match=r"model\.bin: no backend runs '\.bin' files\. Known: \.joblib"):
+        create_backend(folder / "model.bin", threads=1)
 
 
-@pytest.mark.parametrize(("name", "answer"), [("a.onnx", True), ("a.pkl", False), ("onnx", False)])
-def test_is_artifact(name: str, answer: bool) -> None:
-    assert is_artifact(Path(name)) is answer
+def test_an_unknown_backend_names_the_nearest(folder: Path) -> None:
+    with pytest.raises(InvalidModel, match=r"there is no backend 'openvin'. Did you mean 'openvino'"):
+        create_backend(artifacts.affine(folder / "model.onnx"), 1, BackendConfig(name="openvin"))
+
+
+def test_every_artifact_has_a_backend() -> None:
+    assert set(ARTIFACTS.values()) <= set(_BACKENDS)
+
+
+@pytest.mark.parametrize(
+    ("name", "suffix"),
+    [("a.onnx", ".onnx"), ("a.bin", None), ("onnx", None), ("a.xgboost.json", ".xgboost.json"), ("sample.json", None)],
+)
+def test_what_an_artifact_is_called(name: str, suffix: str | None) -> None:
+    assert artifact_suffix(Path(name)) == suffix

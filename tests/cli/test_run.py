@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import typer
 from tests import artifacts
 from tests.jobs.models import BAD, DEADLY, judging
+
+from forwardpass.cli.run import Stop, stoppable
 
 COMMAND = [sys.executable, "-m", "forwardpass", "run"]
 
@@ -103,3 +108,16 @@ def test_an_input_that_is_left_out_is_told(tmp_path: Path) -> None:
     (folder / "model.yaml").write_text(f"inputs: {{{inputs}}}\n")
     done = run(folder, source(tmp_path, [1.0]), tmp_path / "out")
     assert (done.returncode, done.stderr.splitlines()[0]) == (0, "no column for note: left out, as not required")
+
+
+def test_stopped_where_a_library_makes_something_else_of_the_interrupt(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(typer.Exit) as end, stoppable() as stop:
+        interrupt_and_swallow(stop)
+    assert end.value.exit_code == 130
+    assert "stopped; what is done is kept" in capsys.readouterr().err
+
+
+def interrupt_and_swallow(stop: Stop) -> None:
+    with suppress(KeyboardInterrupt):
+        os.kill(os.getpid(), signal.SIGINT)
+    stop.check()

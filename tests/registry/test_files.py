@@ -6,10 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from forwardpass.backends.base import _BACKENDS
 from forwardpass.errors import InvalidModel, NotFound
 from forwardpass.registry import ModelLocation, find_model, locate_models, read_model
-from forwardpass.registry.files import ARTIFACT_SUFFIXES
 
 
 def write(root: Path, *names: str) -> Path:
@@ -24,14 +22,12 @@ def located(path: Path) -> list[tuple[str, str, str]]:
     return [(item.name, item.version, item.path.relative_to(path).as_posix()) for item in locate_models(path)]
 
 
-def test_artifacts_are_those_that_a_backend_runs() -> None:
-    assert set(ARTIFACT_SUFFIXES) == set(_BACKENDS)
-
-
 @pytest.mark.parametrize(
     ("file", "name", "version"),
     [
         ("iris.onnx", "iris", "1"),
+        ("iris.xgboost.json", "iris", "1"),
+        ("iris/model.lightgbm.txt", "iris", "1"),
         ("iris/model.onnx", "iris", "1"),
         ("iris/net.onnx", "net", "1"),
         ("iris/3/model.onnx", "iris", "3"),
@@ -111,7 +107,7 @@ def test_a_linked_folder_is_named_by_the_link(tmp_path: Path) -> None:
     [
         ([], "none", "there is no such file or folder"),
         (["a/rows.csv"], "a", "there is no model in this folder"),
-        (["a.pkl"], "a.pkl", r"is not an artifact \(\.onnx\)"),
+        (["a.bin"], "a.bin", r"is not an artifact \(\.onnx, "),
     ],
 )
 def test_where_there_is_no_model(tmp_path: Path, files: list[str], path: str, says: str) -> None:

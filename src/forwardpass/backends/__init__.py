@@ -1,9 +1,10 @@
 """Backends run an artifact on a batch: columns in, columns out.
 
 One file per library, each importing its library itself and only there. ``create_backend`` picks
-by the artifact's suffix. Nothing here knows pipelines, requests or processes.
+by the name in ``model.yaml``, else by how the file is called. Nothing here knows pipelines,
+requests or processes.
 """
 
-from forwardpass.backends.base import Backend, create_backend, is_artifact
+from forwardpass.backends.base import Backend, create_backend
 
-__all__ = ["Backend", "create_backend", "is_artifact"]
+__all__ = ["Backend", "create_backend"]

@@ -1,17 +1,32 @@
-"""The contract of a backend, and the table from an artifact's suffix to the backend that runs it."""
+"""The contract of a backend, and the table from a backend's name to its module."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
 from typing import ClassVar
 
-from forwardpass.errors import InvalidModel
+from forwardpass.config import ARTIFACTS, BackendConfig, artifact_suffix
+from forwardpass.errors import InvalidModel, nearest
 from forwardpass.types import Columns, TensorSpec
 
-# suffix -> (module, class); a library is imported only when an artifact needs it
-_BACKENDS = {".onnx": ("forwardpass.backends.onnx", "OnnxBackend")}
+_ONNX = ("forwardpass.backends.onnx", "OnnxBackend")
+
+# name -> (module, class, the extra that brings its library); a library is imported only when a model needs it
+_BACKENDS = {
+    "onnxruntime": (*_ONNX, ""),
+    "onnxruntime-openvino": (*_ONNX, "openvino"),
+    "onnxruntime-cuda": (*_ONNX, ""),
+    "onnxruntime-tensorrt": (*_ONNX, ""),
+    "openvino": ("forwardpass.backends.openvino", "OpenVinoBackend", "openvino"),
+    "torch": ("forwardpass.backends.torch", "TorchBackend", "torch"),
+    "sklearn": ("forwardpass.backends.sklearn", "SklearnBackend", "sklearn"),
+    "xgboost": ("forwardpass.backends.xgboost", "XGBoostBackend", "xgboost"),
+    "lightgbm": ("forwardpass.backends.lightgbm", "LightGBMBackend", "lightgbm"),
+    "litert": ("forwardpass.backends.litert", "LiteRTBackend", "litert"),
+}
 
 
 class Backend(ABC):
@@ -37,18 +52,25 @@ class Backend(ABC):
         """Free what the library holds. The backend cannot be used afterwards."""
 
 
-def is_artifact(path: Path) -> bool:
-    return path.suffix in _BACKENDS
+def create_backend(artifact: Path, threads: int, config: BackendConfig | None = None) -> Backend:
+    """Load an artifact with the backend that ``config`` or its name's end says, computing with ``threads`` threads.
 
-
-def create_backend(artifact: Path, threads: int) -> Backend:
-    """Load an artifact with the backend of its suffix, computing with ``threads`` threads.
-
-    Raises ``InvalidModel`` where the suffix is unknown or the library cannot load the file.
+    Raises ``InvalidModel`` where there is no such backend, its library is not installed or cannot load the file.
     """
-    if artifact.suffix not in _BACKENDS:
-        known = ", ".join(sorted(_BACKENDS))
+    config = config or BackendConfig()
+    suffix = artifact_suffix(artifact)
+    name = config.name or (ARTIFACTS[suffix] if suffix else None)
+    if name is None:
+        known = ", ".join(sorted(ARTIFACTS))
         raise InvalidModel(f"{artifact.name}: no backend runs {artifact.suffix!r} files. Known: {known}.")
-    module, cls = _BACKENDS[artifact.suffix]
-    backend: Backend = getattr(import_module(module), cls)(artifact, threads)
+    if name not in _BACKENDS:
+        raise InvalidModel(f"{artifact.name}: there is no backend {name!r}.{nearest(name, _BACKENDS)}")
+    module, cls, extra = _BACKENDS[name]
+    try:
+        backend: Backend = getattr(import_module(module), cls)(artifact, threads, replace(config, name=name))
+    except ModuleNotFoundError as missing:
+        how = f"pip install 'forwardpass[{extra}]'" if extra else f"install {missing.name}"
+        raise InvalidModel(
+            f"{artifact.name}: the backend {name!r} needs {missing.name}, which is not installed: {how}"
+        ) from None
     return backend

@@ -18,6 +18,7 @@ import onnxruntime
 from onnxruntime.capi import onnxruntime_pybind11_state as ort_errors
 
 from forwardpass.backends.base import Backend
+from forwardpass.config import BackendConfig
 from forwardpass.errors import BackendFailed, ForwardpassError, InvalidInput, InvalidModel, InvalidRows
 from forwardpass.types import Array, Columns, DType, TensorSpec
 
@@ -57,7 +58,7 @@ class OnnxBackend(Backend):
 
     name: ClassVar[str] = "onnxruntime"
 
-    def __init__(self, artifact: Path, threads: int) -> None:
+    def __init__(self, artifact: Path, threads: int, config: BackendConfig | None = None) -> None:
         """Load an artifact to compute with ``threads`` threads; ``InvalidModel`` if it cannot be used."""
         session = _create_session(artifact, threads)
         self.inputs = tuple(_spec(artifact, "input", arg) for arg in session.get_inputs())

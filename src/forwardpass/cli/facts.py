@@ -11,10 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from forwardpass.backends import Backend, create_backend
-from forwardpass.backends.base import is_artifact
 from forwardpass.cli.artifact import read_onnx_header
 from forwardpass.cli.yaml_lines import line_of
-from forwardpass.config import MODEL_FILE
+from forwardpass.config import MODEL_FILE, BackendConfig, artifact_suffix
 from forwardpass.engine.engine import Engine
 from forwardpass.errors import ForwardpassError, InvalidModel
 from forwardpass.registry import ModelFiles, ModelLocation, read_model
@@ -28,13 +27,13 @@ def facts_of(location: ModelLocation) -> Facts:
     facts: Facts = {"name": location.name, "version": location.version, "path": str(location.path)}
     backend: Backend | None = None
     try:
-        artifact = _artifact(location)
+        artifact, config = _artifact(location)
         if artifact is not None:
             facts["artifact"] = _artifact_facts(artifact)
-            backend = create_backend(artifact, 1)
+            backend = create_backend(artifact, 1, config)
             facts["artifact"] |= _tensor_facts(backend)
         files = read_model(location)
-        backend = backend or create_backend(files.artifact, 1)
+        backend = backend or create_backend(files.artifact, 1, files.config.backend)
         facts |= _model_facts(files, backend)
     except ForwardpassError as error:
         facts["problem"] = _problem(location, error.message)
@@ -44,15 +43,16 @@ def facts_of(location: ModelLocation) -> Facts:
     return facts
 
 
-def _artifact(location: ModelLocation) -> Path | None:
-    """The artifact, also where ``model.yaml`` cannot be read; None where it is not clear which."""
+def _artifact(location: ModelLocation) -> tuple[Path | None, BackendConfig | None]:
+    """The artifact and its backend, also where ``model.yaml`` cannot be read; None where it is not clear which."""
     if location.path.is_file():
-        return location.path
+        return location.path, None
     try:
-        return read_model(location).artifact
+        files = read_model(location)
+        return files.artifact, files.config.backend
     except InvalidModel:
-        found = [child for child in sorted(location.path.iterdir()) if is_artifact(child)]
-        return found[0] if len(found) == 1 else None
+        found = [child for child in sorted(location.path.iterdir()) if artifact_suffix(child)]
+        return (found[0] if len(found) == 1 else None), None
 
 
 def _artifact_facts(artifact: Path) -> Facts:

@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
+
+if TYPE_CHECKING:
+    from forwardpass.jobs.progress import Snapshot
 
 
 def run(
@@ -112,11 +115,17 @@ def run(
     if address and engine != "ray":
         raise typer.BadParameter("a Ray cluster is used by --engine ray only", param_hint="--address")
     display = create_display(as_json)
-    with _stoppable():
+    with stoppable() as stop:
+
+        def progress(snapshot: Snapshot) -> None:
+            stop.check()
+            display.progress(snapshot)
+
         try:
             options = Options(workers, resume, ledger, _share(max_rejected), engine, address)
-            display.done(Run(job, options, display.progress, display.note).run())
+            display.done(Run(job, options, progress, display.note).run())
         except ForwardpassError as error:
+            stop.check()
             display.failed(error)
             raise typer.Exit(1) from None
 
@@ -148,16 +157,35 @@ def _share(text: str | None) -> float | None:
     return number / 100 if percent else number
 
 
+class Stop:
+    """Whether SIGINT or SIGTERM came. What libraries make of the KeyboardInterrupt does not change it."""
+
+    def __init__(self) -> None:
+        self._came = False
+
+    def come(self, *_: object) -> None:
+        """The signals' handler."""
+        self._came = True
+        raise KeyboardInterrupt
+
+    def check(self) -> None:
+        """Raises ``KeyboardInterrupt`` where a signal came: Ray answers one with an error of its own at times."""
+        if self._came:
+            raise KeyboardInterrupt
+
+
 @contextmanager
-def _stoppable() -> Iterator[None]:
+def stoppable() -> Iterator[Stop]:
     """Ctrl-C and SIGTERM end it at once: what is committed stays, and the rest is done by --resume."""
     import signal
 
-    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    stop = Stop()
+    before = {signum: signal.signal(signum, stop.come) for signum in (signal.SIGINT, signal.SIGTERM)}
     try:
-        yield
+        yield stop
     except KeyboardInterrupt:
         typer.echo("\nforwardpass: stopped; what is done is kept, and --resume goes on with it", err=True)
         raise typer.Exit(130) from None
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for signum, handler in before.items():
+            signal.signal(signum, handler)

@@ -45,7 +45,7 @@ class Engine:
     def open(cls, files: ModelFiles, threads: int | None = None) -> Engine:
         """Load a version. Raises ``InvalidModel`` saying what is wrong with its folder."""
         count = threads or files.config.threads or available_cores()
-        return cls(files, create_backend(files.artifact, count))
+        return cls(files, create_backend(files.artifact, count, files.config.backend))
 
     def run(self, columns: Columns) -> tuple[Columns, StageTimes]:
         """Answers for a batch whose columns have the types that ``signature.inputs`` declares.

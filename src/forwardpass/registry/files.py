@@ -14,11 +14,10 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from forwardpass.config import MODEL_FILE, ModelConfig, read_model_config
+from forwardpass.config import ARTIFACTS, MODEL_FILE, ModelConfig, artifact_suffix, read_model_config
 from forwardpass.errors import InvalidModel, NotFound
 from forwardpass.types import Sample
 
-ARTIFACT_SUFFIXES = (".onnx",)  # those of the backends, which this floor does not know
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 _VERSION = re.compile(r"0|[1-9][0-9]*")
 _SAMPLES = {
@@ -80,7 +79,7 @@ def locate_models(path: Path) -> list[ModelLocation]:
         return _locate_versions(path)
     found = [location for model in models for location in _locate_child(model)]
     if not found:
-        known = ", ".join(ARTIFACT_SUFFIXES)
+        known = ", ".join(ARTIFACTS)
         raise NotFound(f"{path}: there is no model in this folder; a model is a file ({known}) or a folder with one")
     return sorted(found, key=lambda location: (location.name, int(location.version)))
 
@@ -116,7 +115,7 @@ def _choose_artifact(folder: Path, named: str | None) -> Path:
         if len(found) == 1:
             return found[0]
         if not found:
-            raise InvalidModel(f"{folder}: there is no artifact in it ({', '.join(ARTIFACT_SUFFIXES)})")
+            raise InvalidModel(f"{folder}: there is no artifact in it ({', '.join(ARTIFACTS)})")
         names = ", ".join(item.name for item in found)
         raise InvalidModel(f"{folder}: holds several artifacts ({names}); name one in {MODEL_FILE}: `artifact: …`")
     inside = Path(os.path.normpath(named))
@@ -130,10 +129,11 @@ def _choose_artifact(folder: Path, named: str | None) -> Path:
 def _locate_artifact(path: Path) -> ModelLocation:
     """A bare artifact is named by its stem; one called ``model`` by the folder that it lies in."""
     if not _is_artifact(path):
-        known = ", ".join(ARTIFACT_SUFFIXES)
+        known = ", ".join(ARTIFACTS)
         raise NotFound(f"{path}: is not an artifact ({known}); give an artifact or the folder that holds it")
-    if path.stem != "model":
-        return ModelLocation(path.stem, "1", path)
+    stem = path.name.removesuffix(artifact_suffix(path) or "")
+    if stem != "model":
+        return ModelLocation(stem, "1", path)
     name = _name(path.parent)
     if _VERSION.fullmatch(name):
         return ModelLocation(_name(path.parent / ".."), name, path)
@@ -165,7 +165,7 @@ def _artifacts(folder: Path) -> list[Path]:
 
 
 def _is_artifact(path: Path) -> bool:
-    return path.suffix in ARTIFACT_SUFFIXES and path.is_file()
+    return artifact_suffix(path) is not None and path.is_file()
 
 
 def _is_version_of(folder: Path, name: str) -> bool:

@@ -37,6 +37,7 @@ log = logging.getLogger(__name__)
 SPARE = 1  # logical CPUs that stay free: where actors have all of them, Ray Data waits for ever
 ROUND = 4096  # parts of one data set
 POLL = 0.2  # seconds between two looks at what the actors do
+ENDING = 10.0  # seconds for the thread that reads to see that its data set has ended
 _answers = msgspec.json.Decoder(tuple[int, Answer])
 
 
@@ -145,6 +146,8 @@ class _Round:
     listener: Listener
     loading: float
     watch: Any = None
+    dataset: Any = None
+    reader: threading.Thread | None = None
     begun: dict[int, int] = field(default_factory=dict)
     heard: queue.SimpleQueue[str | Exception | None] = field(default_factory=queue.SimpleQueue)
     stopped: threading.Event = field(default_factory=threading.Event)
@@ -152,8 +155,9 @@ class _Round:
     def run(self, workers: int) -> None:
         """Raises ``BackendFailed`` where no part could even be begun, or nothing is heard any more."""
         self.watch = _start_watch()
-        dataset = _create_dataset(self.setup, list(self.parts.values()), workers, self.watch)
-        threading.Thread(target=self._read, args=(dataset,), daemon=True).start()
+        self.dataset = _create_dataset(self.setup, list(self.parts.values()), workers, self.watch)
+        self.reader = threading.Thread(target=self._read, daemon=True)
+        self.reader.start()
         silence = self.setup.lease + self.loading  # an actor that hangs ends after its lease; another has to load
         latest = time.monotonic()
         while True:
@@ -175,15 +179,21 @@ class _Round:
         self._settle_rest(item)
 
     def end(self) -> None:
+        """Also in the middle. No thread is left in Ray: one that calls it while it disconnects ends the process."""
         self.stopped.set()
         with suppress(RayError):
+            executor = getattr(self.dataset, "_current_executor", None)  # there is no other way to end an iteration
+            if executor is not None:
+                executor.shutdown(force=True)
+            if self.reader is not None:
+                self.reader.join(ENDING)
             if self.watch is not None:
                 ray.kill(self.watch)
 
-    def _read(self, dataset: ray.data.Dataset) -> None:
+    def _read(self) -> None:
         """On a thread: what comes back. Whatever ends it, the end is told."""
         try:
-            for batch in dataset.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0):
+            for batch in self.dataset.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0):
                 column: Any = batch[REPORT]
                 for report in column.to_pylist():
                     self.heard.put(report)
