@@ -66,6 +66,11 @@ class Engine:
         answer = {name: columns[name] for name in self._outputs}
         return answer, StageTimes(forward - started, post - forward, perf_counter() - post)
 
+    def prepare(self, columns: Columns) -> Columns:
+        """What the artifact would be given for a batch: the preprocessing alone. Raises as ``run`` does."""
+        columns = self._preprocess.run(self._check(columns))
+        return {spec.name: _cast(columns[spec.name], spec) for spec in self._backend.inputs}
+
     @overload
     def predict(self, rows: Mapping[str, Any]) -> Columns: ...
     @overload
