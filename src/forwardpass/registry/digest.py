@@ -15,11 +15,15 @@ def digest_files(files: ModelFiles) -> dict[str, str]:
     """SHA-256 of the artifact and of every file that its pipeline may read, by name within the model's folder.
 
     All files beside ``model.yaml`` count (labels, tokenizers, ``steps.py``), of a bare artifact itself alone.
+    So does the backend that was found best on this machine: it rounds in its own way.
     """
     paths = {files.artifact}
     if (files.folder / MODEL_FILE).is_file():
         paths |= {path for path in files.folder.iterdir() if path.is_file() and _counts(path.name)}
-    return {_name(path, files.folder): _digest(path) for path in sorted(paths)}
+    digests = {_name(path, files.folder): _digest(path) for path in sorted(paths)}
+    if files.tuned is not None:
+        digests["backend, as tuned"] = str(files.config.backend)
+    return digests
 
 
 def _counts(name: str) -> bool:

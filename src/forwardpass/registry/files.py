@@ -16,6 +16,7 @@ from pathlib import Path
 
 from forwardpass.config import ARTIFACTS, MODEL_FILE, ModelConfig, artifact_suffix, read_model_config
 from forwardpass.errors import InvalidModel, NotFound
+from forwardpass.registry.tuned import Tuned, find_tuned
 from forwardpass.types import Sample
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
@@ -47,6 +48,7 @@ class ModelFiles:
     folder: Path
     artifact: Path
     config: ModelConfig
+    tuned: Tuned | None = None  # what of the configuration was measured on this machine
 
     def sample(self) -> Sample | None:
         """The request kept beside the artifact (``sample.json``, ``.png``, ``.txt`` …), if any.
@@ -97,7 +99,10 @@ def read_model(location: ModelLocation) -> ModelFiles:
     folder = beside.parent if shared and (beside.parent / MODEL_FILE).is_file() else beside
     config = read_model_config(folder)
     artifact = _choose_artifact(path, config.artifact) if path.is_dir() else path
-    return ModelFiles(location.name, location.version, folder, artifact, config)
+    tuned = find_tuned(artifact) if artifact.is_file() else None
+    if tuned is not None:
+        config = tuned.apply(config)
+    return ModelFiles(location.name, location.version, folder, artifact, config, tuned)
 
 
 def find_model(path: Path) -> ModelFiles:
