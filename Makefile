@@ -1,13 +1,17 @@
 # Two commands for a fresh machine: `make serve` and `make test`. The others are for working on it.
 PYTHON ?= python3
 BIN := .venv/bin
-.PHONY: serve test check format bench bench-peers bench-mlperf soak examples docs lock clean
+.PHONY: serve test torch check format bench bench-peers bench-mlperf soak examples docs lock clean
 
 serve: .venv/base.stamp
 	$(BIN)/forwardpass serve examples/models $(ARGS)
 
 test: .venv/dev.stamp
 	$(BIN)/python -m pytest $(ARGS)
+
+# PyTorch and what prunes its models; tests that need them skip without. It is not in the lock: which build is right
+# depends on the machine (ARGS goes to pip: an index with the build for the CPU, say, which is a tenth of the size).
+torch: .venv/torch.stamp
 
 check: .venv/dev.stamp
 	$(BIN)/ruff format --check .
@@ -54,6 +58,10 @@ lock:
 
 .venv/dev.stamp: .venv/base.stamp requirements-dev.lock
 	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements-dev.lock
+	touch $@
+
+.venv/torch.stamp: .venv/dev.stamp
+	$(BIN)/pip install --quiet --disable-pip-version-check torch==2.13.0 torch-pruning==1.6.1 $(ARGS)
 	touch $@
 
 clean:

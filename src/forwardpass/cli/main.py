@@ -18,6 +18,7 @@ from forwardpass.cli.models import models
 from forwardpass.cli.predict import predict
 from forwardpass.cli.run import run
 from forwardpass.cli.serve import serve
+from forwardpass.cli.tune import tune
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
 
@@ -42,7 +43,7 @@ def _program(
     """
 
 
-for command in (serve, predict, run, inspect, models, bench):
+for command in (serve, predict, run, inspect, models, bench, tune):
     app.command()(command)
 
 

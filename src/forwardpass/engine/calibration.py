@@ -42,7 +42,7 @@ def calibrate(engine: Engine, config: ModelConfig) -> Iterator[Measured]:
         return
     limits, spent = config.limits, 0.0
     try:
-        for columns in _rows_of_each_length(engine):
+        for columns in rows_of_each_length(engine):
             rows, seconds = 1, 0.0
             while rows <= limits.max_batch_size and (rows <= 2 or 2 * seconds <= limits.max_batch_time):
                 batch = {name: np.concatenate([array[:1]] * rows) for name, array in columns.items()}
@@ -62,8 +62,8 @@ def _run(engine: Engine, batch: Columns) -> float:
     return perf_counter() - started
 
 
-def _rows_of_each_length(engine: Engine) -> Iterator[Columns]:
-    """One row or more, once for each length that is tried."""
+def rows_of_each_length(engine: Engine) -> Iterator[Columns]:
+    """The sample's rows, or one that is made up, once for each length that is tried; nothing where neither can be."""
     signature, sample = engine.signature, engine.info.sample
     if sample is None and engine.has_own_steps:
         return  # a user's code runs on what its users send, or on the sample that they chose

@@ -11,10 +11,10 @@ from __future__ import annotations
 
 import os
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from forwardpass.config import ARTIFACTS, MODEL_FILE, ModelConfig, artifact_suffix, read_model_config
+from forwardpass.config import ARTIFACTS, MODEL_FILE, BackendConfig, ModelConfig, artifact_suffix, read_model_config
 from forwardpass.errors import InvalidModel, NotFound
 from forwardpass.registry.tuned import Tuned, find_tuned
 from forwardpass.types import Sample
@@ -49,6 +49,15 @@ class ModelFiles:
     artifact: Path
     config: ModelConfig
     tuned: Tuned | None = None  # what of the configuration was measured on this machine
+
+    def as_written(self) -> ModelFiles:
+        """The same without what was measured."""
+        return replace(self, config=read_model_config(self.folder), tuned=None)
+
+    def backend(self) -> BackendConfig:
+        """The backend that runs the artifact, by its name also where ``model.yaml`` names none."""
+        name = self.config.backend.name or ARTIFACTS[artifact_suffix(self.artifact) or ""]
+        return replace(self.config.backend, name=name)
 
     def sample(self) -> Sample | None:
         """The request kept beside the artifact (``sample.json``, ``.png``, ``.txt`` …), if any.
