@@ -176,6 +176,10 @@ class Settings:
             "folder that jobs over the API may read and write, and prefixes such as `s3://bucket/some`; default: none"
         ),
     )
+    tune_after: float = field(
+        default=60.0,
+        metadata=doc("seconds without requests until models that were never tuned on this machine are; 0: never"),
+    )
     log_level: str = field(default="info", metadata=doc("`debug`, `info`, `warning` or `error`"))
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import signal
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     from forwardpass.config import Settings
     from forwardpass.engine.nursery import Nursery
     from forwardpass.server.http.jobs import Bulk
+    from forwardpass.server.tuning import Tuning
 
 
 def serve(
@@ -51,6 +53,14 @@ def serve(
             help="Take jobs over the API, on files in this folder; once more for a prefix such as s3://bucket/some.",
         ),
     ] = None,
+    tune_after: Annotated[
+        float | None,
+        typer.Option(
+            min=0,
+            metavar="SECONDS",
+            help="Without requests for so long, tune models that never were on this machine; 0: never. [default: 60]",
+        ),
+    ] = None,
     config: Annotated[Path | None, typer.Option(help="A YAML file with any of the settings.")] = None,
     log_level: Annotated[str | None, typer.Option(help="debug, info, warning or error. [default: info]")] = None,
 ) -> None:
@@ -83,6 +93,7 @@ def serve(
         "model_control": model_control,
         "drain_timeout": drain_timeout,
         "jobs": jobs or None,
+        "tune_after": tune_after,
         "log_level": log_level,
     }
     settings = read_settings(config, os.environ, flags)
@@ -111,7 +122,19 @@ def _serve(paths: list[Path], settings: Settings, nursery: Nursery) -> None:
         with contextlib.suppress(OSError):  # nobody reads it: no reason to stop serving
             say(greeting(dataplane.all(), base_url(*sockets.http.getsockname()[:2]), in_words(settings), grpc))
 
-    run(paths, settings, sockets, nursery, greet, bulk=_bulk(settings, base_url(*sockets.http.getsockname()[:2])))
+    bulk = _bulk(settings, base_url(*sockets.http.getsockname()[:2]))
+    run(paths, settings, sockets, nursery, greet, bulk=bulk, tuning=_tuning(settings))
+
+
+def _tuning(settings: Settings) -> Tuning | None:
+    """What tunes models in quiet times. Not beside several fronts: the first hears nothing of the others' requests."""
+    from forwardpass.server.plan import plan_fronts, planned_cores
+    from forwardpass.server.tuning import Tuning
+
+    if not settings.tune_after or plan_fronts(settings) > 1:
+        return None
+    program = [sys.executable, "-m", "forwardpass", "tune", "--json", "--cores", str(planned_cores(settings))]
+    return Tuning(lambda path: [*program, str(path)], settings.tune_after)
 
 
 def _bulk(settings: Settings, url: str) -> Bulk | None:

@@ -30,6 +30,7 @@ from forwardpass.server.plan import plan_fronts
 from forwardpass.server.records import Recorder, Sink
 from forwardpass.server.served import State
 from forwardpass.server.statistics import Statistics
+from forwardpass.server.tuning import Tuning
 
 if TYPE_CHECKING:
     from forwardpass.server.grpc.server import GrpcServer
@@ -87,9 +88,10 @@ def run(
     on_ready: Callable[[DataPlane], None],
     sinks: Sequence[Sink] = (),
     bulk: Bulk | None = None,
+    tuning: Tuning | None = None,
 ) -> None:
     """Serve until a signal says stop. ``on_ready`` is called once all models are up, or have failed."""
-    server = Server(paths, settings, sockets, nursery, sinks, bulk)
+    server = Server(paths, settings, sockets, nursery, sinks, bulk, tuning)
     run_loop(server.main(on_ready))
 
 
@@ -104,10 +106,11 @@ class Server:
         nursery: Nursery,
         sinks: Sequence[Sink],
         bulk: Bulk | None,
+        tuning: Tuning | None,
     ) -> None:
         self.settings = settings
         metrics = Metrics()
-        self.dataplane = DataPlane(Recorder((metrics, *sinks)))
+        self.dataplane = DataPlane(Recorder((metrics, *filter(None, (tuning,)), *sinks)))
         relay = sockets.relay
         self.fronts = Fronts(settings, self._take_socket, relay.getsockname()[1] if relay else 0)
         self.control = Control(self.dataplane, nursery, settings, paths, self.fronts)
@@ -119,6 +122,7 @@ class Server:
         self._nursery = nursery
         self._sockets = sockets
         self._stop = asyncio.Event()
+        self._tuning = tuning
         self._renewing: set[asyncio.Task[None]] = set()
 
     async def main(self, on_ready: Callable[[DataPlane], None]) -> None:
@@ -143,7 +147,7 @@ class Server:
             on_ready(self.dataplane)
             if self._jobs is not None:
                 self._jobs.start()
-        await self._until_stop(serving)
+        await self._tune_until_stop(serving)
         await self._drain(serving)
         await self.control.stop()
         self.dataplane.recorder.flush()
@@ -186,6 +190,13 @@ class Server:
     async def _until(self, serving: asyncio.Task[None], true: Callable[[], bool]) -> None:
         while not (self._stop.is_set() or serving.done() or true()):
             await asyncio.sleep(0.005)
+
+    async def _tune_until_stop(self, serving: asyncio.Task[None]) -> None:
+        tuning = None if self._tuning is None else asyncio.ensure_future(self._tuning.run(self.dataplane))
+        await self._until_stop(serving)
+        if tuning is not None:
+            tuning.cancel()
+            await asyncio.wait({tuning})
 
     async def _until_stop(self, serving: asyncio.Task[None]) -> None:
         stopping = asyncio.ensure_future(self._stop.wait())

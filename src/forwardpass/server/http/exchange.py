@@ -16,7 +16,7 @@ from forwardpass.errors import ForwardpassError, InvalidInput, TooLarge
 from forwardpass.scheduler import Batch, Request
 from forwardpass.server.http.status import STATUS, error_body, error_headers, status_line
 from forwardpass.server.served import ServedModel
-from forwardpass.types import Columns, StageTimes
+from forwardpass.types import Columns
 
 if TYPE_CHECKING:
     from forwardpass.server.http.connection import Connection
@@ -113,7 +113,10 @@ class Exchange(Request):
             return
         batch, started = self.batch, self.started
         if batch is not None and started is not None:
-            shared = batch.server_timing or _server_timing(batch)
+            if self.whole is not None:
+                shared = _timing_of(*(part.batch for part in self.whole.parts))
+            else:
+                shared = batch.server_timing or _server_timing(batch)
             kind = b"%bserver-timing: queue;dur=%.3f%b" % (kind, (started - self.arrived) * 1e3, shared)
         self._send(_OK, kind, body)
 
@@ -133,11 +136,20 @@ class Exchange(Request):
 
 
 def _server_timing(batch: Batch) -> bytes:
-    """The stages that all answers of a batch share, in milliseconds; kept with the batch."""
-    times = batch.times or StageTimes(0.0, 0.0, 0.0)
-    stages = (times.preprocess * 1e3, times.forward * 1e3, times.postprocess * 1e3)
-    batch.server_timing = b", preprocess;dur=%.3f, forward;dur=%.3f, postprocess;dur=%.3f\r\n" % stages
+    """The stages that all answers of a batch share; kept with the batch."""
+    batch.server_timing = _timing_of(batch)
     return batch.server_timing
+
+
+def _timing_of(*batches: Batch | None) -> bytes:
+    """The stages of all batches that a request's rows ran in, in milliseconds; of each batch once."""
+    times = [batch.times for batch in dict.fromkeys(batches) if batch is not None and batch.times is not None]
+    stages = (
+        sum(item.preprocess for item in times) * 1e3,
+        sum(item.forward for item in times) * 1e3,
+        sum(item.postprocess for item in times) * 1e3,
+    )
+    return b", preprocess;dur=%.3f, forward;dur=%.3f, postprocess;dur=%.3f\r\n" % stages
 
 
 def decompressed(body: bytes, coding: bytes, most: int) -> bytes:
