@@ -1,6 +1,6 @@
 """``python -m bench``: everything in one run, one table at the end.
 
-A full run takes about 15 minutes and writes ``docs/benchmarks.md``. With ``--quick`` or ``--only``
+A full run takes about 40 minutes and writes ``docs/benchmarks.md``. With ``--quick`` or ``--only``
 the table goes to ``build/bench/benchmarks.md`` only. Every run prints it, and ends its servers also
 after an error, Ctrl-C or SIGTERM.
 """
