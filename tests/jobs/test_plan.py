@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from forwardpass.errors import InvalidInput
 from forwardpass.jobs.dataset import find_data_set
 from forwardpass.jobs.formats.base import Piece
-from forwardpass.jobs.plan import group, plan_parts, require_same
+from forwardpass.jobs.plan import files_apart, group, newly_mended, plan_parts, require_same, with_mended
 
 
 @given(sizes=st.lists(st.integers(0, 20), max_size=20), most=st.integers(1, 30))
@@ -33,6 +33,30 @@ def test_large_files_are_cut_and_small_ones_joined(tmp_path: Path) -> None:
     assert [part.rows for part in parts] == [93, 83, 94]
     assert [part.number for part in parts] == [0, 1, 2]
     assert parts == plan_parts(find_data_set([str(tmp_path)], None, ""), 100)
+
+
+def test_a_file_apart_is_one_part_also_without_rows(tmp_path: Path) -> None:
+    for name, rows in {"a": 10, "b": 250, "c": 5, "d": 0, "e": 5, "f": 5}.items():
+        pq.write_table(pa.table({"x": pa.array(range(rows), pa.int64())}), tmp_path / f"{name}.parquet")
+    apart = {str(tmp_path / f"{name}.parquet") for name in "bd"}
+    parts = plan_parts(find_data_set([str(tmp_path)], None, ""), 100, apart)
+    assert [(part.number, part.rows) for part in parts] == [(0, 10), (1, 250), (2, 5), (3, 0), (4, 10)]
+
+
+def test_only_a_file_that_was_unreadable_may_change() -> None:
+    before = {"input a": "1", "input b": "2, unreadable", "input c": "3, mended"}
+    assert with_mended(before, {"input a": "1", "input b": "2", "input c": "3"}) == {
+        "input a": "1",
+        "input b": "2, mended",
+        "input c": "3, mended",
+    }
+    assert newly_mended(before, {"input a": "9", "input b": "2, unreadable", "input c": "9"}) == {}
+    for now in ("2", "9", "9, unreadable"):
+        facts = with_mended(before, {"input a": "1", "input b": now, "input c": "3"})
+        assert list(newly_mended(before, facts)) == ["input b"]
+    again = with_mended(before, {"input a": "1", "input b": "2, unreadable", "input c": "3, unreadable"})
+    assert again["input c"] == "3, unreadable"  # and so is refused
+    assert files_apart(before) == {"b", "c"}
 
 
 def test_files_in_unlike_folders_are_no_data_set(tmp_path: Path) -> None:

@@ -15,9 +15,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from tests import artifacts
+from tests.jobs.conftest import S3
 from tests.jobs.models import BAD, DEADLY, POISON, judging
 from tests.server.process import Server, free_port, running
+from tests.server.repository import tiny_models
 
 from forwardpass.engine.engine import load
 from forwardpass.errors import ForwardpassError, InvalidInput, InvalidModel, NotFound, NotReady
@@ -27,32 +28,26 @@ from forwardpass.jobs.job import Job
 from forwardpass.jobs.manifest import Manifest
 from forwardpass.jobs.remote import Client, Patience, RemoteEngine, find_remote
 from forwardpass.jobs.run import Options, Run
+from forwardpass.jobs.storage import create_storage
 from forwardpass.types import Columns, DType, InputType
 
 EXAMPLES = Path(__file__).parents[2] / "examples" / "models"
+SHOWN = ["breast-cancer", "digits", "fraud", "task-priority"]
+DELAY = 0.02  # seconds of each batch of the model that is slow
 
 
 @pytest.fixture(scope="module")
 def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("models")
+    folder = tiny_models(tmp_path_factory.mktemp("models"))
     judging(folder / "judge")
-    artifacts.two_inputs(folder / "two-inputs" / "model.onnx")
-    artifacts.identity(folder / "bytes" / "model.onnx", "BYTES")
-    artifacts.identity(folder / "brain" / "model.onnx", "BF16")
-    artifacts.identity(folder / "half" / "model.onnx", "FP16")
-    artifacts.identity(folder / "bool" / "model.onnx", "BOOL")
-    artifacts.no_batch_axis(folder / "unbatched" / "model.onnx")
-    artifacts.identity(folder / "versions" / "1" / "model.onnx", "INT64")
-    artifacts.identity(folder / "versions" / "2" / "model.onnx", "INT64")
-    broken = folder / "broken" / "model.onnx"
-    broken.parent.mkdir()
-    broken.write_bytes(b"not a model")
+    slow = judging(folder / "slow", delay=DELAY)
+    (slow / "model.yaml").write_text("limits: {max_batch_size: 4}\npreprocess: [{step: judge}]\n")
     return folder
 
 
 @pytest.fixture(scope="module")
 def server(models: Path) -> Iterator[Server]:
-    with running([models, EXAMPLES]) as started:
+    with running([models, *(EXAMPLES / name for name in SHOWN)]) as started:
         yield started
 
 
@@ -69,7 +64,7 @@ def rejected(output: Path) -> list[dict[str, Any]]:
 # The same answers
 
 
-@pytest.mark.parametrize("name", ["breast-cancer", "digits", "fraud", "task-priority"])
+@pytest.mark.parametrize("name", SHOWN)
 def test_a_server_says_what_its_engine_takes_and_gives(server: Server, name: str) -> None:
     with closing(open_engine(find_remote(server.url, name, "")[2], 1)) as engine:
         assert engine.signature == load(EXAMPLES / name).signature
@@ -157,6 +152,13 @@ def fraud(tmp_path: Path) -> Path:
     return path
 
 
+def test_the_seconds_of_all_batches_that_the_server_made_count(server: Server) -> None:
+    with closing(RemoteEngine(find_remote(server.url, "slow", "")[2])) as engine:
+        outputs, _, seconds = engine.run({"x": np.arange(20, dtype=np.float32)}, 20)
+    assert outputs["y"].tolist()[:13] == list(range(13))
+    assert seconds >= 5 * DELAY  # batches of four
+
+
 # Which model
 
 
@@ -175,6 +177,20 @@ def test_a_model_that_the_server_does_not_have_is_named(server: Server, tmp_path
         run("fraud", source, tmp_path / "out", url="127.0.0.1:8000")
     assert find_remote(server.url, "versions", "")[1] == "2"
     assert find_remote(server.url, "versions", "1")[1] == "1"
+
+
+def test_what_a_lost_attempt_left_on_an_object_store_is_done_again(server: Server, tmp_path: Path, s3: S3) -> None:
+    """Its answers need not be the same to the last bit."""
+    source = tmp_path / "in.parquet"
+    pq.write_table(pa.table({"x": [1.0, 2.0]}), source)
+    job = Job("judge", (str(source),), f"{s3.url}/out", url=server.url)
+    first = Run(job, Options(1, ledger=tmp_path / "first"), lambda snapshot: None).run()
+    storage = create_storage(s3.url)
+    for name in ("out.job/manifest.json", "out/part-00000.parquet"):
+        storage.delete(f"{s3.url}/{name}")
+    storage.create(f"{s3.url}/out/part-00000.parquet", b"nearly the same")
+    again = Run(job, Options(1, True, ledger=tmp_path / "second"), lambda snapshot: None).run()
+    assert again.parts == first.parts
 
 
 def test_going_on_with_another_version_is_refused(server: Server, tmp_path: Path) -> None:
@@ -314,6 +330,16 @@ def test_one_bad_row_fails_alone() -> None:
         outputs, failures, _ = engine.run(numbers(100), 100)
     assert outputs["y"].tolist() == [n for n in range(100) if n != 77]
     assert {row: (error.message, error.step) for row, error in failures.items()} == {77: ("because", "server")}
+
+
+def test_an_answer_of_another_version_is_refused() -> None:
+    status, headers, body = ok(np.ones(2, np.float32))
+    other = body.replace(b'{"outputs"', b'{"model_version": "2", "outputs"')
+    headers["inference-header-content-length"] = str(
+        int(headers["inference-header-content-length"]) + len(other) - len(body)
+    )
+    with peer(lambda x: (status, headers, other)) as engine, pytest.raises(NotReady, match="version 2 answered"):
+        engine.run(numbers(2), 2)
 
 
 @pytest.mark.parametrize("told", [said(404), (200, {}, b"{}"), ok(np.ones(1, np.float32))])

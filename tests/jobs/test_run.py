@@ -6,13 +6,13 @@ import hashlib
 import os
 import subprocess
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import numpy as np
+import onnx
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -20,6 +20,7 @@ from tests.jobs.models import BAD, DEADLY, POISON, judging
 
 from forwardpass.errors import BackendFailed, InvalidInput, InvalidModel, NotFound
 from forwardpass.jobs.job import Job
+from forwardpass.jobs.ledger import Ledger
 from forwardpass.jobs.manifest import Manifest
 from forwardpass.jobs.progress import Snapshot
 from forwardpass.jobs.run import Options, Run
@@ -184,10 +185,10 @@ def test_an_output_that_is_complete_or_taken_is_left_alone(model: Path, tmp_path
 
 
 def unfinished(model: Path, tmp_path: Path) -> Path:
-    """A run that lacks a part."""
-    source = written(tmp_path, [1.0, 2.0, 3.0, DEADLY])
-    with pytest.raises(BackendFailed):
-        run(model, source, tmp_path / "out", part_rows=1)
+    """A run of four parts that was stopped before its end."""
+    source = written(tmp_path, [1.0, 2.0, 3.0, BAD])
+    with pytest.raises(BackendFailed, match="rows were rejected"):
+        run(model, source, tmp_path / "out", part_rows=1, max_rejected=0)
     return source
 
 
@@ -218,8 +219,8 @@ def test_a_part_that_was_lost_is_done_again(model: Path, tmp_path: Path) -> None
     unfinished(model, tmp_path)
     (tmp_path / "out" / "part-00001.parquet").unlink()
     (tmp_path / "out" / "part-00002.parquet").write_bytes(b"")
-    with pytest.raises(BackendFailed, match="1 of 4 parts"):
-        run(model, tmp_path / "in.parquet", tmp_path / "out", part_rows=1, resume=True)
+    manifest = run(model, tmp_path / "in.parquet", tmp_path / "out", part_rows=1, resume=True)
+    assert [part.rows for part in manifest.parts] == [1, 1, 1, 0]
     assert [row["y"] for row in rows(tmp_path / "out")] == [1.0, 2.0, 3.0]
 
 
@@ -227,8 +228,8 @@ def test_a_lost_ledger_is_made_again(model: Path, tmp_path: Path) -> None:
     source = unfinished(model, tmp_path)
     before = contents(tmp_path / "out")
     (tmp_path / "out.job" / "ledger.sqlite").unlink()
-    with pytest.raises(BackendFailed, match="1 of 4 parts"):
-        run(model, source, tmp_path / "out", part_rows=1, resume=True)
+    assert len(before) == 4
+    run(model, source, tmp_path / "out", part_rows=1, resume=True)
     assert contents(tmp_path / "out") == before
 
 
@@ -315,16 +316,71 @@ def test_a_file_that_is_broken_in_the_middle_costs_its_parts_alone(model: Path, 
     assert len(rows(tmp_path / "out")) == 200
 
 
-def test_two_runs_at_the_same_time(tmp_path: Path) -> None:
-    model = judging(tmp_path / "judge", delay=0.1)
-    source = written(tmp_path, [1.0] * 40)
-    with ThreadPoolExecutor() as pool:
-        first = pool.submit(run, model, source, tmp_path / "out", part_rows=1)
-        while not (tmp_path / "out").exists():
-            assert not first.done()
+def broken_among(tmp_path: Path) -> Path:
+    """A folder of three files with a hundred rows each; the one in the middle has no end."""
+    for at, name in enumerate("abc"):
+        written(tmp_path, [1000.0 + at + n for n in range(100)], f"in/{name}.parquet")
+    path = tmp_path / "in" / "b.parquet"
+    path.write_bytes(path.read_bytes()[:-10])
+    return path
+
+
+def test_a_file_without_an_end_costs_its_rows_alone_until_it_is_mended(model: Path, tmp_path: Path) -> None:
+    path = broken_among(tmp_path)
+    notes: list[str] = []
+    job = Job(str(model), (str(tmp_path / "in"),), str(tmp_path / "out"), part_rows=100)
+    for resume in (False, True):
+        with pytest.raises(BackendFailed, match=r"1 of 3 parts \(all rows of 1 unreadable file\)") as failed:
+            Run(job, Options(1, resume), lambda snapshot: None, notes.append).run()
+        assert f"part 1: {path}: cannot be read as parquet" in failed.value.message
+    assert f"{path}: cannot be read as parquet" in notes[0]
+    assert len(rows(tmp_path / "out")) == 200
+    os.utime(path)  # something else, and still broken
+    with pytest.raises(BackendFailed, match="1 of 3 parts"):
+        run(model, tmp_path / "in", tmp_path / "out", part_rows=100, resume=True)
+    plan = tmp_path / "out.job" / "plan.json"
+    planned = plan.read_bytes()
+    values = [5000.0 + n for n in range(250)]
+    written(tmp_path, values, "in/b.parquet")
+    manifest = run(model, tmp_path / "in", tmp_path / "out", part_rows=100, resume=True)
+    assert [part.rows for part in manifest.parts] == [100, 250, 100]
+    assert [row["y"] for row in rows(tmp_path / "out")][100:350] == values
+    assert run(model, tmp_path / "in", tmp_path / "out", part_rows=100, resume=True) == manifest
+    plan.write_bytes(planned)  # as if killed after the ledger was told, and before this file was
+    (tmp_path / "out.job" / "manifest.json").unlink()
+    again = run(model, tmp_path / "in", tmp_path / "out", part_rows=100, resume=True)
+    assert again.parts == manifest.parts
+    assert plan.read_bytes() != planned
+    written(tmp_path, values, "in/b.parquet")
+    with pytest.raises(InvalidInput, match=rf"input {path} has changed"):
+        run(model, tmp_path / "in", tmp_path / "out", part_rows=100, resume=True)
+
+
+@pytest.mark.parametrize("count", [250, 0])
+def test_a_mended_file_is_one_part_also_where_the_ledger_was_lost(model: Path, tmp_path: Path, count: int) -> None:
+    broken_among(tmp_path)
+    with pytest.raises(BackendFailed, match="unreadable"):
+        run(model, tmp_path / "in", tmp_path / "out", part_rows=100)
+    written(tmp_path, [1.0] * count, "in/b.parquet")
+    (tmp_path / "out.job" / "ledger.sqlite").unlink()
+    manifest = run(model, tmp_path / "in", tmp_path / "out", part_rows=100, resume=True)
+    assert [part.rows for part in manifest.parts] == [100, count, 100]
+
+
+def test_where_no_file_can_be_read_nothing_is_begun(model: Path, tmp_path: Path) -> None:
+    path = broken_among(tmp_path)
+    with pytest.raises(InvalidInput, match=f"{path}: cannot be read as parquet"):
+        run(model, path, tmp_path / "out")
+    assert not (tmp_path / "out.job").exists()
+
+
+def test_two_runs_at_the_same_time(model: Path, tmp_path: Path) -> None:
+    source = written(tmp_path, [1.0])
+    with closing(Ledger(tmp_path / "out.job" / "ledger.sqlite")):
         with pytest.raises(InvalidInput, match="another run works on this output"):
-            run(model, source, tmp_path / "out", part_rows=1, resume=True)
-        assert first.result().rows_out == 40
+            run(model, source, tmp_path / "out", resume=True)
+        assert not (tmp_path / "out").exists()
+    assert run(model, source, tmp_path / "out").rows_out == 1
 
 
 def test_an_object_store_from_end_to_end(model: Path, tmp_path: Path, s3: Any) -> None:
@@ -345,3 +401,70 @@ def test_an_object_store_from_end_to_end(model: Path, tmp_path: Path, s3: Any) -
     ]
     assert storage.find(f"{s3.url}/out.job/manifest.json") is not None
     assert len(storage.list(f"{s3.url}/out.job/rejected")) == 2
+
+
+def test_a_part_on_an_object_store_is_never_replaced(model: Path, tmp_path: Path, s3: Any) -> None:
+    """The ledger is lost each time: all parts are done again, as by a second machine."""
+    job = Job(str(model), (str(written(tmp_path, [1.0, BAD, 2.0])),), f"{s3.url}/out", part_rows=1)
+    storage = create_storage(s3.url)
+
+    def again(ledger: str, resume: bool = True) -> Manifest:
+        storage.delete(f"{s3.url}/out.job/manifest.json")
+        return Run(job, Options(1, resume, tmp_path / ledger), lambda snapshot: None).run()
+
+    first = again("first", resume=False)
+    before = storage.list(f"{s3.url}/out")
+    assert again("second").parts == first.parts
+    assert storage.list(f"{s3.url}/out") == before
+    part = f"{s3.url}/out/part-00001.parquet"
+    storage.delete(part)
+    storage.create(part, b"another's")
+    with pytest.raises(BackendFailed, match=f"1 of 3 parts .* part 1: {part}: is there already, with other content"):
+        again("third")
+    assert storage.read(part) == b"another's"
+    storage.delete(part)
+    assert again("third").parts == first.parts
+
+
+def test_a_part_on_an_object_store_that_is_not_as_it_was_committed_is_done_again(
+    model: Path, tmp_path: Path, s3: Any
+) -> None:
+    job = Job(str(model), (str(written(tmp_path, [1.0, 2.0])),), f"{s3.url}/out", part_rows=1)
+    storage = create_storage(s3.url)
+    first = Run(job, Options(1, ledger=tmp_path / "ledger"), lambda snapshot: None).run()
+    for name in ("out.job/manifest.json", "out/part-00001.parquet"):
+        storage.delete(f"{s3.url}/{name}")
+    storage.create(f"{s3.url}/out/part-00001.parquet", b"cut off")
+    assert Run(job, Options(1, True, tmp_path / "ledger"), lambda snapshot: None).run().parts == first.parts
+
+
+def test_a_folder_may_have_a_dot_in_its_name(model: Path, tmp_path: Path) -> None:
+    run(model, written(tmp_path, [1.0]), tmp_path / "scored.2026-11-22")
+    assert [path.name for path in (tmp_path / "scored.2026-11-22").iterdir()] == ["part-00000.parquet"]
+    assert (tmp_path / "scored.2026-11-22.job" / "manifest.json").exists()
+    with pytest.raises(InvalidInput, match=r"out\.xlsx: cannot write '\.xlsx'.*'/'"):
+        run(model, tmp_path / "in.parquet", tmp_path / "out.xlsx")
+
+
+def test_a_worker_that_would_load_another_model_stops_the_job(tmp_path: Path) -> None:
+    """The model changes after the first part, and then the worker dies and is replaced."""
+    model = judging(tmp_path / "models" / "judge", delay=0.01)
+    source = written(tmp_path, [float(n + 1000) for n in range(10)] + [DEADLY])
+    before = (model / "model.onnx").read_bytes()
+    other = onnx.load_from_string(before)
+    other.producer_name = "another"
+
+    def change(snapshot: Snapshot) -> None:
+        if snapshot.parts_done and (model / "model.onnx").read_bytes() == before:
+            (model / "model.onnx").write_bytes(other.SerializeToString())
+
+    job = Job(str(model), (str(source),), str(tmp_path / "out"), part_rows=1)
+    with pytest.raises(InvalidModel, match=r"the model changed during the job \(model\.onnx\)"):
+        Run(job, Options(1), change).run()
+    assert not (tmp_path / "out.job" / "manifest.json").exists()
+    assert {row["y"] - 1000 - row["id"] for row in rows(tmp_path / "out")} == {0.0}
+    with pytest.raises(InvalidInput, match=r"model file model\.onnx has changed"):
+        run(model, source, tmp_path / "out", part_rows=1, resume=True)
+    (model / "model.onnx").write_bytes(before)
+    with pytest.raises(BackendFailed, match="1 of 11 parts"):
+        run(model, source, tmp_path / "out", part_rows=1, resume=True)

@@ -28,8 +28,8 @@ def run(
         str,
         typer.Argument(
             metavar="OUTPUT",
-            help="A folder for Parquet files, or one file: .parquet, .csv, .jsonl, .arrow. What the job keeps of its "
-            "own goes to OUTPUT.job beside it.",
+            help="A folder for Parquet files, or one file: .parquet, .csv, .jsonl, .arrow. A name that ends in a dot and "
+            "letters is a file; end it in / for a folder. What the job keeps of its own goes to OUTPUT.job beside it.",
         ),
     ],
     where: Annotated[

@@ -7,11 +7,12 @@ worker. Knows no data sets and no parts.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from forwardpass.engine.batch import run_batch
-from forwardpass.engine.engine import Engine, load
+from forwardpass.engine.engine import Engine
 from forwardpass.errors import ForwardpassError
 from forwardpass.registry import ModelFiles, digest_files, find_model
 from forwardpass.types import Columns, Signature
@@ -20,9 +21,14 @@ WEB = ("http://", "https://")
 
 
 class JobEngine(ABC):
-    """One model, ready. ``signature`` is what it takes and gives."""
+    """One model, ready. ``signature`` is what it takes and gives.
+
+    ``digests`` are those of its files, looked at after they were loaded: were they changed meanwhile, it shows.
+    Empty where a server has them.
+    """
 
     signature: Signature
+    digests: Mapping[str, str] = {}
 
     @abstractmethod
     def run(self, columns: Columns, rows: int) -> tuple[Columns, dict[int, ForwardpassError], float]:
@@ -39,8 +45,9 @@ class JobEngine(ABC):
 class LocalEngine(JobEngine):
     """An engine in this process."""
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine, digests: Mapping[str, str] | None = None) -> None:
         self.signature = engine.signature
+        self.digests = digests or {}
         self._engine = engine
 
     def run(self, columns: Columns, rows: int) -> tuple[Columns, dict[int, ForwardpassError], float]:
@@ -92,4 +99,6 @@ def open_engine(address: str, threads: int) -> JobEngine:
         from forwardpass.jobs.remote import RemoteEngine
 
         return RemoteEngine(address)
-    return LocalEngine(load(Path(address), threads))
+    files = find_model(Path(address))
+    engine = Engine.open(files, threads)
+    return LocalEngine(engine, digest_files(files))

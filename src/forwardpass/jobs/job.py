@@ -1,6 +1,6 @@
 """A job as it was asked for, and the places where its result and its own files lie.
 
-    OUTPUT, OUTPUT/part-00000.parquet …    the predictions: a folder of parts or, with a suffix, one file
+    OUTPUT, OUTPUT/part-00000.parquet …    the predictions: a folder of parts or one file
     OUTPUT.job/                            manifest.json (written last), rejected/, plan.json, ledger.sqlite
 
 So ``OUTPUT`` holds nothing but predictions, and whatever reads data sets can read it as it is.
@@ -13,7 +13,7 @@ from pathlib import Path
 
 import msgspec
 
-from forwardpass.jobs.formats import output_format
+from forwardpass.jobs.formats import is_one_file, output_format
 from forwardpass.jobs.storage import is_remote
 
 PARTS = "part-{:05}"
@@ -46,11 +46,11 @@ class Layout:
     def __init__(self, output: str) -> None:
         """Raises ``InvalidInput`` where the output's suffix is no format that can be written."""
         self.output = output.rstrip("/")
-        self.format = output_format(self.output)
+        self.format = output_format(output)
         self.own = f"{self.output}.job"
         self.manifest = f"{self.own}/manifest.json"
         self.plan = f"{self.own}/plan.json"
-        self.single = bool(_suffix(self.output)) and not output.endswith("/")
+        self.single = is_one_file(output)
         self._parts = f"{self.own}/parts" if self.single else self.output
 
     def part(self, number: int) -> str:
@@ -66,7 +66,3 @@ class Layout:
         if is_remote(self.output):
             return Path(f"{self.output.rpartition('/')[2]}.job") / "ledger.sqlite"
         return Path(self.own.removeprefix("file://")) / "ledger.sqlite"
-
-
-def _suffix(output: str) -> str:
-    return Path(output).suffix

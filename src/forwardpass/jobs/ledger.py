@@ -94,6 +94,18 @@ class Ledger:
             rows = [(part.number, msgspec.msgpack.encode(part.pieces), part.rows) for part in parts]
             self._db.executemany("INSERT INTO parts (number, pieces, rows) VALUES (?, ?, ?)", rows)
 
+    def plan_again(self, facts: dict[str, str], parts: Sequence[Part]) -> None:
+        """Some facts have changed, and with them the pieces of some parts, which wait again."""
+        with self._transaction():
+            self._db.executemany("UPDATE job SET value = ? WHERE name = ?", [(facts[name], name) for name in facts])
+            for part in parts:
+                pieces = msgspec.msgpack.encode(part.pieces)
+                self._db.execute(
+                    "UPDATE parts SET pieces = ?1, rows = ?2, state = ?3, attempts = 0, result = NULL "
+                    "WHERE number = ?4 AND pieces != ?1",
+                    (pieces, part.rows, State.WAITING, part.number),
+                )
+
     def recover(self) -> None:
         """A new run: what was leased is free again, and what had failed is tried again."""
         self._db.execute(

@@ -121,7 +121,8 @@ class RemoteEngine(JobEngine):
         url, _, path = address.partition("/v2/models/")
         self._client = Client(url)
         self._infer = f"/v2/models/{path}/infer"
-        self.signature = _signature(_when_loaded(self._client, *path.split("/versions/")))
+        name, _, self._version = path.partition("/versions/")
+        self.signature = _signature(_when_loaded(self._client, name, self._version))
         self._fitting = MOST_ROWS  # rows that the server takes at once
         self._timely = MOST_ROWS  # rows that it lately answered in time
 
@@ -193,10 +194,12 @@ class RemoteEngine(JobEngine):
     def _read(self, answer: Answer, rows: int) -> tuple[Columns, float]:
         length = answer.headers.get("inference-header-content-length", "")
         try:
-            outputs = decode_answer(answer.body, int(length) if length.isdigit() else len(answer.body))
+            outputs, version = decode_answer(answer.body, int(length) if length.isdigit() else len(answer.body))
         except ValueError as error:
             raise NotReady(f"{self._client.url}: its answer cannot be read: {error}") from None
         missing = [spec.name for spec in self.signature.outputs if spec.name not in outputs]
+        if version not in ("", self._version):
+            raise NotReady(f"{self._client.url}: version {version} answered, where {self._version} was asked for")
         if missing or (self.signature.batched and any(len(array) != rows for array in outputs.values())):
             raise NotReady(f"{self._client.url}: the model has changed while the job ran; --resume says what")
         milliseconds = sum(map(float, _COMPUTE.findall(answer.headers.get("server-timing", ""))))

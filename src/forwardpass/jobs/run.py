@@ -27,7 +27,15 @@ from forwardpass.jobs.ledger import Ledger, Part, PartResult
 from forwardpass.jobs.manifest import Manifest, ManifestModel, ManifestPart, Totals, encode_manifest
 from forwardpass.jobs.mapping import ColumnMap
 from forwardpass.jobs.merge import merge
-from forwardpass.jobs.plan import create_facts, plan_parts, require_same
+from forwardpass.jobs.plan import (
+    create_facts,
+    files_apart,
+    newly_mended,
+    plan_parts,
+    require_same,
+    unreadable,
+    with_mended,
+)
 from forwardpass.jobs.progress import Progress, Snapshot
 from forwardpass.jobs.sizes import create_sizes
 from forwardpass.jobs.storage import Storage, create_storage
@@ -106,6 +114,8 @@ class Run:
         columns = ColumnMap(data.schema, signature, self._job.map, self._job.keep, data.typed)
         if columns.left_out:
             self._on_note(f"no column for {', '.join(columns.left_out)}: left out, as not required")
+        for why in unreadable(found).values():
+            self._on_note(f"{why}; its rows will be missing")
         return _Asked(found, signature, columns.outputs, self._model.digests())
 
     def _work(self, crew: Crew, ledger: Ledger, asked: _Asked) -> Manifest:
@@ -115,7 +125,7 @@ class Run:
         workers = self._options.workers or (BESIDE if self._job.url else crew.room())
         crew.start(min(workers, max(1, progress.parts - progress.totals.parts)))
         progress.begin()
-        crew.work(Begin(self._job, asked.found.facts), ledger, self._listener(progress))
+        crew.work(Begin(self._job, asked.found.facts, asked.digests), ledger, self._listener(progress))
         self._on_progress(progress.snapshot())
         self._require_complete(ledger)
         return self._finish(ledger, asked)
@@ -129,7 +139,9 @@ class Run:
                 f"{self.layout.output}: is complete already; choose another output, or remove it and {self.layout.own}"
             )
         found = find_data_set(self._job.input, self._job.format, self._job.where)
-        require_same(self._planned(), self._facts(found, self._model.digests()), self.layout.output)
+        planned = self._planned()
+        facts = with_mended(planned, self._facts(found, self._model.digests()))
+        require_same(planned, facts, self.layout.output)
         return msgspec.json.decode(self._storage.read(self.layout.manifest), type=Manifest)
 
     def _facts(self, found: Found, digests: dict[str, str]) -> dict[str, str]:
@@ -145,19 +157,23 @@ class Run:
     def _plan(self, ledger: Ledger, asked: _Asked) -> None:
         """Parts into the ledger, unless they are there: then they must be of this very job."""
         before = ledger.facts() or self._planned()
-        facts = self._facts(asked.found, asked.digests)
+        facts = with_mended(before, self._facts(asked.found, asked.digests))
+        mended = newly_mended(before, facts)
         if before:
             if not self._options.resume:
                 raise InvalidInput(
                     f"{self.layout.output}: holds a run that has not ended; go on with it (--resume), choose another "
                     f"output, or remove it and {self.layout.own}"
                 )
-            require_same(before, facts, self.layout.output)
+            require_same({**before, **mended}, facts, self.layout.output)
         else:
             self._require_empty()
-        if not ledger.facts():
+        if mended or not ledger.facts():
             sizes = create_sizes(asked.signature, self._job.batch_rows, self._job.part_rows)
-            ledger.plan(facts, plan_parts(asked.found, sizes.part))
+            parts = plan_parts(asked.found, sizes.part, files_apart(facts))
+            (ledger.plan_again if ledger.facts() else ledger.plan)(facts, parts)
+        if newly_mended(self._planned(), facts):
+            self._storage.delete(self.layout.plan)
         if not self._storage.create(self.layout.plan, msgspec.json.encode(facts)):
             require_same(self._planned(), facts, self.layout.output)  # another machine may have begun meanwhile
 
@@ -178,6 +194,7 @@ class Run:
             entry = self._storage.find(self.layout.part(number))
             if entry is None or entry.size != result.bytes:
                 ledger.reopen(number)
+                self._storage.delete(self.layout.part(number))
             else:
                 progress.already(result)
         return progress
@@ -187,10 +204,16 @@ class Run:
             progress.done(part.number, result)
             self._require_few_rejected(progress)
 
+        def failed(part: Part, _reason: str, for_good: bool) -> None:
+            progress.lost(part.number, for_good)
+            if self._job.url:  # a server's answers differ in their last bits: what a lost attempt left is not the same
+                self._storage.delete(self.layout.part(part.number))
+                self._storage.delete(self.layout.rejected(part.number))
+
         return Listener(
             progress.rows_of,
             done,
-            lambda part, reason, for_good: progress.lost(part.number, for_good),
+            failed,
             lambda: self._on_progress(progress.snapshot()),
         )
 
@@ -214,8 +237,12 @@ class Run:
             self._storage.sweep(self.layout.rejected(number))
         number, reason, _ = failed[0]
         rows = sum(rows for _, _, rows in failed)
+        unknown = sum(rows == 0 for _, _, rows in failed)
+        missing = [f"{rows} rows"] * (rows > 0) + [f"all rows of {unknown} unreadable file{'s' * (unknown > 1)}"] * (
+            unknown > 0
+        )
         raise BackendFailed(
-            f"{len(failed)} of {ledger.parts()} parts ({rows} rows) are missing from {self.layout.output}; "
+            f"{len(failed)} of {ledger.parts()} parts ({' and '.join(missing)}) are missing from {self.layout.output}; "
             f"part {number}: {reason}. --resume tries them again"
         )
 

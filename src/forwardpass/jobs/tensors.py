@@ -35,19 +35,23 @@ def encode_request(columns: Columns, inputs: Sequence[InputSpec]) -> tuple[int, 
     return len(header), b"".join((header, *raws))
 
 
-def decode_answer(body: bytes, header_length: int) -> Columns:
-    """The outputs of an answer. Raises ``ValueError`` where it is none of this protocol."""
+def decode_answer(body: bytes, header_length: int) -> tuple[Columns, str]:
+    """The outputs of an answer, and the model's version or "" where it does not say.
+
+    Raises ``ValueError`` where it is none of this protocol.
+    """
     columns: Columns = {}
     place = header_length
     try:
-        for output in orjson.loads(body[:header_length])["outputs"]:
+        header = orjson.loads(body[:header_length])
+        for output in header["outputs"]:
             size = int(output["parameters"]["binary_data_size"])
             raw = memoryview(body)[place : place + size]
             columns[output["name"]] = _array(raw, DType(output["datatype"]), tuple(output["shape"]))
             place += size
     except (KeyError, TypeError) as error:
         raise ValueError(f"{type(error).__name__}: {error}") from None
-    return columns
+    return columns, str(header.get("model_version", ""))
 
 
 def _raw(array: Array, dtype: DType) -> bytes:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from forwardpass.errors import InvalidInput
-from forwardpass.jobs.formats import _CLASSES, create_format, output_format
+from forwardpass.jobs.formats import _CLASSES, create_format, is_one_file, output_format
 
 
 @pytest.mark.parametrize("name", _CLASSES)
@@ -51,22 +51,33 @@ def test_a_given_format_wins_and_must_be_known() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "told"),
+    ("name", "told", "file"),
     [
-        ("out", "parquet"),
-        ("out/", "parquet"),
-        ("s3://bucket/out", "parquet"),
-        ("out.parquet", "parquet"),
-        ("out.feather/", "arrow"),
-        ("a/out.CSV", "csv"),
-        ("out.ndjson", "jsonl"),
+        ("out", "parquet", False),
+        ("out/", "parquet", False),
+        ("s3://bucket/out", "parquet", False),
+        ("out.parquet", "parquet", True),
+        ("out.feather/", "arrow", False),
+        ("a/out.CSV", "csv", True),
+        ("out.ndjson", "jsonl", True),
+        ("scored.2026-11-22", "parquet", False),
+        ("s3://bucket/out.v2", "parquet", False),
+        ("by.day/out", "parquet", False),
+        ("out.1", "parquet", False),
+        ("out.", "parquet", False),
+        (".hidden", "parquet", False),
+        ("out.old/", "parquet", False),
+        ("out.txt/", "parquet", False),
     ],
 )
-def test_output_by_suffix(name: str, told: str) -> None:
+def test_output_by_suffix(name: str, told: str, file: bool) -> None:
     assert output_format(name) == told
+    assert is_one_file(name) == file
 
 
-@pytest.mark.parametrize("name", ["out.xlsx", "out.txt", "out.png", "out.csv.gz", "out.tsv"])
+@pytest.mark.parametrize(
+    "name", ["out.xlsx", "out.txt", "out.png", "out.csv.gz", "out.tsv", "out.avro", "out.parqet", "out.old", "out.tsv/"]
+)
 def test_output_that_cannot_be_written(name: str) -> None:
     with pytest.raises(InvalidInput, match=rf"{name}: cannot write .*\.csv"):
         output_format(name)

@@ -43,6 +43,7 @@ class CountingStorage(LocalStorage):
 
 
 @given(st.lists(st.integers(0, 30)), st.integers(1, 20))
+@settings(deadline=None)
 def test_cuts(groups: list[int], rows: int) -> None:
     pieces = cut("f", groups, rows)
     assert [row for piece in pieces for row in range(piece.start, piece.stop)] == list(range(sum(groups)))
@@ -57,6 +58,7 @@ def test_whole_groups_stay_whole() -> None:
 
 
 @given(st.lists(st.integers(0, 20)), st.integers(1, 15))
+@settings(deadline=None)
 def test_regrouped(sizes: list[int], rows: int) -> None:
     counter = iter(range(sum(sizes)))
     batches = [pa.record_batch([pa.array([next(counter) for _ in range(size)], pa.int64())], ["a"]) for size in sizes]
@@ -111,7 +113,7 @@ def test_a_group_of_many_pieces_is_read_once(tmp_path: Path) -> None:
 def test_a_large_group_takes_little_memory(tmp_path: Path) -> None:
     """What is held at most while reading, by Arrow and by Python, does not grow with the file."""
     peaks = {}
-    for rows in (200_000, 1_200_000):
+    for rows in (100_000, 500_000):
         path = big(tmp_path / f"{rows}.parquet", rows)
         pool, arrow = pa.default_memory_pool(), 0
         before = pool.bytes_allocated()
@@ -120,7 +122,7 @@ def test_a_large_group_takes_little_memory(tmp_path: Path) -> None:
             arrow = max(arrow, pool.bytes_allocated() - before)
         peaks[rows] = arrow + tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
-    assert 0 < peaks[1_200_000] < peaks[200_000] + 1_000_000
+    assert 0 < peaks[500_000] < peaks[100_000] + 1_000_000
 
 
 @pytest.mark.parametrize(
@@ -136,6 +138,36 @@ def test_files_with_other_columns(tmp_path: Path, second: dict[str, list[Any]], 
     pq.write_table(pa.table(second), tmp_path / "2.parquet")
     with pytest.raises(InvalidInput, match=says):
         create_format(["x.parquet"]).schema(STORAGE, STORAGE.list(str(tmp_path)))
+
+
+@pytest.mark.parametrize("suffix", ["parquet", "arrow"])
+def test_a_file_that_tells_no_columns_is_a_piece_that_cannot_be_read(tmp_path: Path, suffix: str) -> None:
+    entries = [entry(whole(tmp_path / f"{name}.{suffix}")) for name in "abc"]
+    path = Path(entries[0].name)
+    path.write_bytes(path.read_bytes()[:20])
+    form = create_format([path.name])
+    schema = form.schema(STORAGE, entries)
+    assert schema.names == ["a"]
+    assert [piece.rows for piece in form.scan_all(STORAGE, entries, 10)] == [0, 3, 3]
+    (piece,) = form.scan(STORAGE, entries[0], 10)
+    with pytest.raises(InvalidInput, match=f"{path}: cannot be read as {suffix}"):
+        list(form.read(STORAGE, piece, schema, ["a"], 10))
+    whole(path)
+    with pytest.raises(InvalidInput, match=f"{path}: could not be read when the job was planned, and can be now"):
+        list(form.read(STORAGE, piece, schema, ["a"], 10))
+    path.write_bytes(b"")
+    with pytest.raises(InvalidInput, match=f"{path}: cannot be read"):
+        create_format([path.name]).schema(STORAGE, entries[:1])
+
+
+def whole(path: Path) -> Path:
+    table = pa.table({"a": [1, 2, 3]})
+    if path.suffix == ".parquet":
+        pq.write_table(table, path)
+    else:
+        with pa.ipc.new_file(str(path), table.schema) as writer:
+            writer.write_table(table)
+    return path
 
 
 def test_columns_in_another_order_in_each_file(tmp_path: Path) -> None:

@@ -10,7 +10,8 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import urlsplit
 
-BREAK = 0  # the connection ends without an answer
+BREAK = 0  # the connection ends without an answer, and nothing was passed on
+LOSE = -1  # the request is passed on, and its answer is lost
 
 
 @dataclass(frozen=True)
@@ -25,7 +26,7 @@ class Exchange:
 
 @dataclass
 class Proxy:
-    """``fail`` gives, of a method and path, the status to refuse it with, ``BREAK``, or None to let it pass."""
+    """``fail`` gives, of a method and path, the status to refuse with, ``BREAK``, ``LOSE``, or None to let it pass."""
 
     target: str
     url: str = ""
@@ -64,7 +65,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.close_connection = True
         body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
         status = self.passing.fail(self.command, self.path)
-        if status is not None:
+        if status not in (None, LOSE):
             self.passing.exchanges.append(Exchange(self.command, self.path, self.headers.get("Range"), 0))
             if status != BREAK:
                 self.send_response_only(status)
@@ -77,6 +78,8 @@ class _Handler(BaseHTTPRequestHandler):
             answer = onward.getresponse()
             content = answer.read()
         self.passing.exchanges.append(Exchange(self.command, self.path, self.headers.get("Range"), len(content)))
+        if status == LOSE:
+            return
         self.send_response_only(answer.status)
         for name, value in answer.getheaders():
             if name.lower() not in ("connection", "transfer-encoding"):

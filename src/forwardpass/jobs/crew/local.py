@@ -57,6 +57,7 @@ class LocalCrew(Crew):
         self._lease = lease
         self._workers: list[Worker] = []
         self._begin: Begin | None = None
+        self._signature: Signature | None = None
 
     def room(self) -> int:
         return max(1, available_cores() // self._threads)
@@ -77,6 +78,7 @@ class LocalCrew(Crew):
             raise InvalidModel(report.message)
         assert isinstance(report, Loaded)
         worker.loaded = True
+        self._signature = report.signature
         return report.signature
 
     def work(self, begin: Begin, ledger: Ledger, listener: Listener) -> None:
@@ -134,6 +136,8 @@ class LocalCrew(Crew):
             return
         worker.silent_since = time.monotonic()
         if isinstance(report, Loaded):
+            if report.signature != self._signature:
+                raise InvalidModel(f"{self._model}: the model changed during the job (its inputs or outputs)")
             worker.loaded = True
             assert self._begin is not None
             self._order(worker, self._begin)

@@ -14,10 +14,14 @@ from forwardpass.types import Signature
 
 
 class Begin(msgspec.Struct, frozen=True, tag="begin"):
-    """To a worker that has loaded its model: what the parts are parts of."""
+    """To a worker that has loaded its model: what the parts are parts of.
+
+    ``files`` are the digests of the model's files as it was planned with; empty where only a server knows them.
+    """
 
     job: Job
     data: Facts
+    files: dict[str, str] = {}
 
 
 class Do(msgspec.Struct, frozen=True, tag="do"):

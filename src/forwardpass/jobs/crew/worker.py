@@ -12,12 +12,13 @@ import os
 import signal
 import threading
 import time
+from collections.abc import Mapping
 from contextlib import suppress
 from multiprocessing.connection import Connection
 
 import pyarrow as pa
 
-from forwardpass.errors import ForwardpassError
+from forwardpass.errors import ForwardpassError, InvalidModel
 from forwardpass.jobs.crew import messages
 from forwardpass.jobs.crew.messages import Begin, Do, Done, Failed, Loaded, Order, Progress, Refused, send
 from forwardpass.jobs.dataset import DataSet
@@ -52,12 +53,27 @@ def serve(connection: Connection, model: str, threads: int) -> None:
 
 
 def create_runner(engine: JobEngine, begin: Begin) -> PartRunner:
-    """What does parts of a job with this engine. Raises ``InvalidInput`` where the job does not suit it."""
+    """What does parts of a job with this engine.
+
+    Raises ``InvalidInput`` where the job does not suit it, ``InvalidModel`` where it is not the one of the plan.
+    """
     job = begin.job
+    _require_planned(begin.files, engine.digests)
     data = DataSet(begin.data)
     columns = ColumnMap(data.schema, engine.signature, job.map, job.keep, data.typed)
     sizes = create_sizes(engine.signature, job.batch_rows, job.part_rows)
     return PartRunner(data, columns, Predictor(engine, columns, sizes.batch), Layout(job.output), sizes.window)
+
+
+def _require_planned(planned: Mapping[str, str], loaded: Mapping[str, str]) -> None:
+    if not loaded:  # a server has it
+        return
+    changed = sorted(name for name in {*planned, *loaded} if planned.get(name) != loaded.get(name))
+    if changed:
+        raise InvalidModel(
+            f"the model changed during the job ({', '.join(changed)}): no more parts are done. Undo the change and go "
+            "on with --resume, or choose another output"
+        )
 
 
 def fail(error: BaseException) -> Failed:
@@ -87,7 +103,11 @@ class _Worker:
             self._ordered.acquire()
             order = self._orders.pop(0)
             if isinstance(order, Begin):
-                self._runner = create_runner(self._engine, order)
+                try:
+                    self._runner = create_runner(self._engine, order)
+                except ForwardpassError as error:
+                    send(self._connection, Refused(error.message))
+                    return
             elif isinstance(order, Do):
                 self._do(order.part)
 

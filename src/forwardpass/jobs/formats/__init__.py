@@ -15,7 +15,17 @@ import pyarrow as pa
 from forwardpass.errors import InvalidInput, nearest
 from forwardpass.jobs.formats.base import BadRow, Chunk, Format, Piece, Writer
 
-__all__ = ["BadRow", "Chunk", "Format", "Piece", "Writer", "create_format", "create_writer", "output_format"]
+__all__ = [
+    "BadRow",
+    "Chunk",
+    "Format",
+    "Piece",
+    "Writer",
+    "create_format",
+    "create_writer",
+    "is_one_file",
+    "output_format",
+]
 
 _SUFFIXES = {
     "parquet": (".parquet", ".pq"),
@@ -57,16 +67,31 @@ def create_writer(format_name: str, file: BinaryIO, schema: pa.Schema) -> Writer
     return created
 
 
+def is_one_file(name: str) -> bool:
+    """Whether an output of this name is one file, and not a folder: it ends in letters after a dot, as files do.
+
+    So ``out.csv`` is a file; ``out``, ``out.v2``, ``out.2026-11-22`` and whatever ends in ``/`` are folders.
+    """
+    return not name.endswith("/") and PurePosixPath(name).suffix[1:].isalpha()
+
+
 def output_format(name: str) -> str:
-    """The format that an output of this name is written in; Parquet where it has no suffix."""
+    """The format that an output of this name is written in; Parquet for a folder whose name tells none.
+
+    Raises ``InvalidInput`` where the name is that of a file of some other format.
+    """
     suffix = PurePosixPath(name.rstrip("/")).suffix.lower()
-    found = _BY_SUFFIX.get(suffix) if suffix else "parquet"
-    if found not in _WRITERS:
-        known = ", ".join(ending for kind in _WRITERS for ending in _SUFFIXES[kind] if ending != ".tsv")
-        raise InvalidInput(f"{name}: cannot write {suffix!r}; end the output's name in one of {known}, or in none")
+    found = _BY_SUFFIX.get(suffix, "")
     if suffix == ".tsv":
         raise InvalidInput(f"{name}: cannot write '.tsv'; '.csv' is written with commas")
-    return found
+    if found in _WRITERS:
+        return found
+    if is_one_file(name):
+        known = ", ".join(ending for kind in _WRITERS for ending in _SUFFIXES[kind] if ending != ".tsv")
+        raise InvalidInput(
+            f"{name}: cannot write {suffix!r}; end the name of a file in one of {known}, that of a folder in '/'"
+        )
+    return "parquet"
 
 
 def _told(names: Sequence[str]) -> str:

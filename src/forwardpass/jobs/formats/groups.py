@@ -48,20 +48,33 @@ class GroupFormat(Format):
     def __init__(self) -> None:
         self._cursor: _Cursor | None = None
         self._rows: dict[Entry, list[int]] = {}  # of each group; files are looked into once
+        self.unreadable: dict[str, str] = {}  # files that ``schema`` was given and could not read, and why
 
     @abstractmethod
     def groups(self, file: BinaryIO) -> Groups:
         """What an open file holds."""
 
     def schema(self, storage: Storage, entries: Sequence[Entry]) -> pa.Schema:
-        """The first file's columns; those that hold few values many times are told as what these are."""
+        """The first file's columns; those that hold few values many times are told as what these are.
+
+        Files that cannot be read are ``unreadable`` from then on; raises where all are.
+        """
         with ThreadPoolExecutor(_LOOKS_AT_ONCE) as pool:  # a look is a few round trips, where files lie far away
-            schemas = list(pool.map(partial(self._look, storage), entries))
-        for entry, schema in zip(entries[1:], schemas[1:], strict=True):
-            _check_same(schemas[0], entries[0].name, schema, entry.name)
-        return schemas[0]
+            looks = list(pool.map(partial(self._try_look, storage), entries))
+        schemas = [(entry, look) for entry, look in zip(entries, looks, strict=True) if isinstance(look, pa.Schema)]
+        if not schemas:
+            raise next(look for look in looks if isinstance(look, InvalidInput))
+        broken = zip(entries, looks, strict=True)
+        self.unreadable = {entry.name: look.message for entry, look in broken if isinstance(look, InvalidInput)}
+        first_entry, first = schemas[0]
+        for entry, schema in schemas[1:]:
+            _check_same(first, first_entry.name, schema, entry.name)
+        return first
 
     def scan(self, storage: Storage, entry: Entry, rows: int) -> list[Piece]:
+        """Of a file that is unreadable one piece of no rows, which cannot be read."""
+        if entry.name in self.unreadable:
+            return [Piece(entry.name, 0, 0)]
         if entry not in self._rows:
             self._look(storage, entry)
         return cut(entry.name, self._rows[entry], rows)
@@ -72,6 +85,7 @@ class GroupFormat(Format):
         number = piece.start
         with reading(piece.file, self.name):
             cursor = self._take_cursor(storage, piece, columns)
+            _require_rows(piece)
             for batch in regroup(cursor.read(piece.start, piece.stop), rows):
                 arrays = {name: plain(batch.column(name)) for name in columns}
                 yield Chunk(list(range(number, number + batch.num_rows)), arrays)
@@ -90,6 +104,12 @@ class GroupFormat(Format):
         except BaseException:
             file.close()
             raise
+
+    def _try_look(self, storage: Storage, entry: Entry) -> pa.Schema | InvalidInput:
+        try:
+            return self._look(storage, entry)
+        except InvalidInput as error:
+            return error
 
     def _look(self, storage: Storage, entry: Entry) -> pa.Schema:
         with storage.open(entry.name) as file, reading(entry.name, self.name):
@@ -179,6 +199,12 @@ def plain(array: pa.Array) -> pa.Array:
     if pa.types.is_dictionary(array.type):
         return array.dictionary_decode()
     return array.storage if isinstance(array, pa.ExtensionArray) else array
+
+
+def _require_rows(piece: Piece) -> None:
+    """Raises ``InvalidInput`` for the piece of a file that was unreadable when it was scanned, and is not now."""
+    if piece.rows == 0:
+        raise InvalidInput(f"{piece.file}: could not be read when the job was planned, and can be now; --resume does")
 
 
 def _plain_type(kind: pa.DataType) -> pa.DataType:

@@ -49,7 +49,9 @@ class Storage(ABC):
     def publish(self, local: Path, name: str) -> None:
         """Give the content of a local file that name, all of it at once; ``local`` is gone afterwards.
 
-        What had the name before is replaced. It is durable when this returns.
+        What had the name before is replaced in a file system, where a lock keeps a second run out. An object
+        store, where none does, leaves it: the same content is as good, other content is refused
+        (``InvalidInput``); ``delete`` first what is to be replaced. It is durable when this returns.
         """
 
     @abstractmethod

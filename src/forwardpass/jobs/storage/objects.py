@@ -33,7 +33,8 @@ if TYPE_CHECKING:
     from obstore.store import ClientConfig, ObjectStore, RetryConfig
 
 _SCHEMES = ("s3", "s3a", "gs", "az", "azure", "adl", "abfs", "abfss")
-_UPLOAD = 8 << 20  # bytes of a request that writes; larger objects are written in parts
+_UPLOAD = 8 << 20  # bytes of a request that writes a part of an object
+_WHOLE = 64 << 20  # bytes of an object that is written by one request, held in memory; larger ones go in parts
 _PARTS = 9_000  # of an object; S3 takes 10,000
 _AHEAD_LEAST, _AHEAD_MOST = 64 << 10, 8 << 20  # bytes read ahead: after a seek, and reading on and on
 _RETRY: RetryConfig = {
@@ -93,12 +94,34 @@ class ObjectStorage(Storage):
             return bytes(obstore.get(_store(base), key).bytes())
 
     def publish(self, local: Path, name: str) -> None:
-        """Objects over some megabytes are sent in parts, and appear when the last has arrived."""
+        """Large objects are sent in parts, and appear when the last has arrived.
+
+        Those cannot be sent on a condition: the name is looked at before, so that of two that send at
+        the same moment the second wins.
+        """
         base, key = _split(name)
-        with _telling("write", name):
-            size = max(_UPLOAD, local.stat().st_size // _PARTS)
-            obstore.put(_store(base), key, local, chunk_size=size, max_concurrency=4)
+        size = local.stat().st_size
+        try:
+            with _telling("write", name):
+                if size <= _WHOLE:
+                    obstore.put(_store(base), key, local, mode="create", use_multipart=False)
+                elif self.find(name) is None:
+                    chunk = max(_UPLOAD, size // _PARTS)
+                    obstore.put(_store(base), key, local, chunk_size=chunk, max_concurrency=4)
+                else:
+                    self._require_same(local, name)
+        except exceptions.AlreadyExistsError:  # perhaps one's own, where an answer was lost and it was sent again
+            self._require_same(local, name)
         local.unlink()
+
+    def _require_same(self, local: Path, name: str) -> None:
+        with local.open("rb") as ours, self.open(name) as theirs:
+            digests = {hashlib.file_digest(cast(io.BufferedReader, file), "sha256").digest() for file in (ours, theirs)}
+        if len(digests) > 1:
+            raise InvalidInput(
+                f"{name}: is there already, with other content than was to be written; another run may be writing it, "
+                "or wrote it with another version or processor. If none is, remove it and go on"
+            )
 
     def create(self, name: str, content: bytes) -> bool:
         """Where a connection broke and the request was sent again, False may mean one's own content.
