@@ -26,20 +26,6 @@ CPU_MAX = Path("/sys/fs/cgroup/cpu.max")  # a container's share of the cores
 MODEL_FILE = "model.yaml"
 MIB = 1024 * 1024
 
-# How an artifact's name ends, and the backend that runs it unless model.yaml names another.
-ARTIFACTS = {
-    ".onnx": "onnxruntime",
-    ".xml": "openvino",
-    ".pt2": "torch",
-    ".skops": "sklearn",
-    ".pkl": "sklearn",
-    ".joblib": "sklearn",
-    ".xgboost.json": "xgboost",
-    ".ubj": "xgboost",
-    ".lightgbm.txt": "lightgbm",
-    ".tflite": "litert",
-}
-
 
 def doc(text: str) -> dict[str, str]:
     """Metadata of a field: its line in the generated reference (``docs/model-yaml.md``)."""
@@ -181,12 +167,6 @@ class Settings:
         metadata=doc("seconds without requests until models that were never tuned on this machine are; 0: never"),
     )
     log_level: str = field(default="info", metadata=doc("`debug`, `info`, `warning` or `error`"))
-
-
-def artifact_suffix(path: Path) -> str | None:
-    """The end of an artifact's name that ``ARTIFACTS`` has; None for a file that is none."""
-    ends = [suffix for suffix in ARTIFACTS if path.name.endswith(suffix)]
-    return max(ends, key=len, default=None)
 
 
 def read_model_config(folder: Path) -> ModelConfig:

@@ -7,9 +7,10 @@ from pathlib import Path
 import pytest
 from tests import artifacts
 
+from forwardpass.artifacts import ARTIFACTS, artifact_suffix
 from forwardpass.backends import create_backend
 from forwardpass.backends.base import _BACKENDS
-from forwardpass.config import ARTIFACTS, BackendConfig, artifact_suffix
+from forwardpass.config import BackendConfig
 from forwardpass.errors import InvalidModel
 
 
@@ -20,8 +21,8 @@ def test_the_suffix_picks_the_backend(folder: Path) -> None:
 
 
 def test_an_unknown_suffix_names_the_known_ones(folder: Path) -> None:
-    with pytest.raises(InvalidModel, match=r"model\.bin: no backend runs '\.bin' files\. Known: \.joblib"):
-        create_backend(folder / "model.bin", threads=1)
+    with pytest.raises(InvalidModel, match=r"model\.odt: no backend runs '\.odt' files\. Known: \.joblib"):
+        create_backend(folder / "model.odt", threads=1)
 
 
 def test_an_unknown_backend_names_the_nearest(folder: Path) -> None:

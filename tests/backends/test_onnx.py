@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+import re
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +14,8 @@ from onnx import TensorProto, helper
 from onnx.external_data_helper import set_external_data
 from tests import artifacts
 
-from forwardpass.backends.onnx import OnnxBackend
+from forwardpass.backends.onnx import OnnxBackend, _openvino_config, _plugin_devices
+from forwardpass.config import BackendConfig
 from forwardpass.errors import BackendFailed, ForwardpassError, InvalidInput, InvalidModel, InvalidRows
 from forwardpass.types import Array, DType, TensorSpec
 
@@ -335,6 +338,58 @@ def test_the_settings_of_a_session(folder: Path) -> None:
     assert options.get_session_config_entry("session.intra_op.allow_spinning") == "0"
     assert options.get_session_config_entry("session.inter_op.allow_spinning") == "0"
     assert backend._session.get_providers() == ["CPUExecutionProvider"]
+
+
+@pytest.mark.parametrize(
+    ("config", "says"),
+    [
+        (BackendConfig("onnxruntime", precision="bf16"), "computes in fp32, not in bf16: use `openvino`"),
+        (BackendConfig("onnxruntime-cuda", precision="fp16"), "computes in fp32, not in fp16: use `openvino`"),
+        (BackendConfig("onnxruntime", device="cuda"), "runs on the CPU; for a GPU name `onnxruntime-cuda`"),
+        (BackendConfig("onnxruntime-openvino", device="cuda"), "runs on the CPU; for a GPU name `onnxruntime-cuda`"),
+    ],
+)
+def test_what_it_would_quietly_do_otherwise_is_refused(folder: Path, config: BackendConfig, says: str) -> None:
+    with pytest.raises(InvalidModel, match=says):
+        OnnxBackend(artifacts.affine(folder / "m.onnx"), 1, config)
+
+
+@pytest.mark.parametrize("name", ["onnxruntime-cuda", "onnxruntime-tensorrt"])
+def test_a_gpu_that_is_not_there_is_not_replaced_by_the_cpu(folder: Path, name: str) -> None:
+    given = {"x": np.ones((1, 64), np.float32)}
+    path = artifacts.affine(folder / "m.onnx")
+    try:
+        backend = OnnxBackend(path, 1, BackendConfig(name, device="cuda"))
+    except InvalidModel as refused:
+        assert re.search(r"pip install onnxruntime-gpu|is there a GPU", refused.message)  # noqa: PT017
+    else:
+        assert backend.name == name
+        assert backend._session.get_providers()[0] != "CPUExecutionProvider"
+        assert backend.run(given)["y"].shape == (1, 10)
+
+
+def test_openvinos_provider_runs_it_or_says_what_does(folder: Path) -> None:
+    pytest.importorskip("onnxruntime_ep_openvino", reason="needs OpenVINO's provider for ONNX Runtime")
+    path = artifacts.affine(folder / "m.onnx")
+    config = BackendConfig("onnxruntime-openvino", precision="fp32")
+    if _plugin_devices():
+        backend = OnnxBackend(path, 1, config)
+        assert backend.name == "onnxruntime-openvino"
+        assert "OpenVINOExecutionProvider" in backend._session.get_providers()
+        given = np.random.default_rng(0).standard_normal((8, 64)).astype(np.float32)
+        np.testing.assert_allclose(backend.run({"x": given})["y"], given @ artifacts.weights() + 1, atol=1e-4)
+        return
+    with pytest.raises(InvalidModel, match=r"finds no CPU that it runs on .*use the backend `openvino`"):
+        OnnxBackend(path, 1, config)
+    with pytest.raises(InvalidModel, match="finds no CPU"):  # and again: a process registers the provider once
+        OnnxBackend(path, 1, config)
+
+
+@pytest.mark.parametrize(("precision", "hint"), [("fp32", "f32"), ("bf16", "bf16"), ("fp16", "f16")])
+def test_openvinos_provider_is_told_its_precision_and_threads(precision: str, hint: str) -> None:
+    told = json.loads(_openvino_config(3, precision))["CPU"]
+    assert told["INFERENCE_PRECISION_HINT"] == hint
+    assert told["INFERENCE_NUM_THREADS"] == "3"
 
 
 def test_threads_are_as_many_as_asked_for_and_end_with_the_backend(folder: Path) -> None:

@@ -107,7 +107,7 @@ def test_a_linked_folder_is_named_by_the_link(tmp_path: Path) -> None:
     [
         ([], "none", "there is no such file or folder"),
         (["a/rows.csv"], "a", "there is no model in this folder"),
-        (["a.bin"], "a.bin", r"is not an artifact \(\.onnx, "),
+        (["a.odt"], "a.odt", r"is not an artifact \(\.onnx, "),
     ],
 )
 def test_where_there_is_no_model(tmp_path: Path, files: list[str], path: str, says: str) -> None:

@@ -6,9 +6,9 @@ from abc import ABC, abstractmethod
 from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
-from typing import ClassVar
 
-from forwardpass.config import ARTIFACTS, BackendConfig, artifact_suffix
+from forwardpass.artifacts import ARTIFACTS, artifact_suffix, hint_for
+from forwardpass.config import BackendConfig
 from forwardpass.errors import InvalidModel, nearest
 from forwardpass.types import Columns, TensorSpec
 
@@ -39,7 +39,7 @@ class Backend(ABC):
     ``InvalidInput`` where the shapes cannot be run, ``BackendFailed`` where the library fails.
     """
 
-    name: ClassVar[str]
+    name: str
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
     batched: bool
@@ -60,6 +60,8 @@ def create_backend(artifact: Path, threads: int, config: BackendConfig | None = 
     config = config or BackendConfig()
     suffix = artifact_suffix(artifact)
     name = config.name or (ARTIFACTS[suffix] if suffix else None)
+    if name is None and (hint := hint_for(artifact)):
+        raise InvalidModel(f"{artifact.name} is {hint}")
     if name is None:
         known = ", ".join(sorted(ARTIFACTS))
         raise InvalidModel(f"{artifact.name}: no backend runs {artifact.suffix!r} files. Known: {known}.")

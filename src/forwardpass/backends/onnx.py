@@ -1,4 +1,4 @@
-"""ONNX Runtime: runs ``.onnx`` artifacts on the CPU.
+"""ONNX Runtime: runs ``.onnx`` artifacts, on the CPU or by one of its execution providers.
 
 The only module that imports ``onnxruntime``. Takes and gives every tensor type of
 ``types.DType``; refuses sequences, maps and other element types by name when it loads. Knows no
@@ -8,15 +8,19 @@ The only module that imports ``onnxruntime``. Takes and gives every tensor type 
 from __future__ import annotations
 
 import ctypes
+import json
 import re
 from collections.abc import Callable
+from functools import cache
+from importlib import import_module
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 import onnxruntime
 from onnxruntime.capi import onnxruntime_pybind11_state as ort_errors
 
+from forwardpass.backends.axes import is_batched
 from forwardpass.backends.base import Backend
 from forwardpass.config import BackendConfig
 from forwardpass.errors import BackendFailed, ForwardpassError, InvalidInput, InvalidModel, InvalidRows
@@ -49,21 +53,36 @@ _ORT_ERRORS: tuple[type[Exception], ...] = (
 )
 
 
+# Where each backend of this module runs, and the precisions in which it can.
+_PRECISIONS = {
+    "onnxruntime": ("fp32",),
+    "onnxruntime-openvino": ("fp32", "bf16", "fp16"),
+    "onnxruntime-cuda": ("fp32",),
+    "onnxruntime-tensorrt": ("fp32", "bf16", "fp16"),
+}
+_GPU_PROVIDERS = {"onnxruntime-cuda": "CUDAExecutionProvider", "onnxruntime-tensorrt": "TensorrtExecutionProvider"}
+_OPENVINO_HINTS = {"fp32": "f32", "bf16": "bf16", "fp16": "f16"}
+
+
 class OnnxBackend(Backend):
-    """One ONNX session on the CPU.
+    """One ONNX session; ``name`` says with which execution provider, and what that lacks the CPU runs.
 
     ``run`` takes native byte order. BYTES tensors go in as ``str`` or as UTF-8 ``bytes`` and come
     out as ``str``. Axes that the artifact names, or leaves unnamed, are free.
     """
 
-    name: ClassVar[str] = "onnxruntime"
+    name = "onnxruntime"
 
     def __init__(self, artifact: Path, threads: int, config: BackendConfig | None = None) -> None:
         """Load an artifact to compute with ``threads`` threads; ``InvalidModel`` if it cannot be used."""
-        session = _create_session(artifact, threads)
+        config = config or BackendConfig()
+        self.name = config.name or OnnxBackend.name  # one class, several names
+        session = _create_session(artifact, threads, self.name, config)
         self.inputs = tuple(_spec(artifact, "input", arg) for arg in session.get_inputs())
         self.outputs = tuple(_spec(artifact, "output", arg) for arg in session.get_outputs())
-        self.batched = _is_batched(session.get_inputs(), session.get_outputs())
+        self.batched = is_batched(
+            [tuple(arg.shape) for arg in session.get_inputs()], [tuple(arg.shape) for arg in session.get_outputs()]
+        )
         self._names = [spec.name for spec in self.outputs]
         self._session = session
         self._options = onnxruntime.RunOptions()
@@ -111,7 +130,8 @@ class OnnxBackend(Backend):
         return [_from_ort(value, spec.dtype) for value, spec in zip(answers, self.outputs, strict=True)]
 
 
-def _create_session(artifact: Path, threads: int) -> Any:
+def _create_session(artifact: Path, threads: int, name: str, config: BackendConfig) -> Any:
+    _check_choice(artifact, name, config)
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
@@ -119,9 +139,76 @@ def _create_session(artifact: Path, threads: int) -> Any:
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     options.add_session_config_entry("session.inter_op.allow_spinning", "0")
     try:
+        if name == "onnxruntime-openvino":
+            devices = _openvino_devices(artifact)
+            options.add_provider_for_devices(devices, {"load_config": _openvino_config(threads, config.precision)})
+            return onnxruntime.InferenceSession(str(artifact), options)
+        if name in _GPU_PROVIDERS:
+            return _create_gpu_session(artifact, options, _GPU_PROVIDERS[name], config.precision)
         return onnxruntime.InferenceSession(str(artifact), options, providers=["CPUExecutionProvider"])
     except _ORT_ERRORS as reason:
         raise InvalidModel(f"{artifact.name}: {_load_problem(artifact, str(reason))}") from None
+
+
+def _check_choice(artifact: Path, name: str, config: BackendConfig) -> None:
+    """Whether the backend computes so, and there; the library would quietly do something else."""
+    able = _PRECISIONS[name]
+    if config.precision not in able:
+        others = [other for other, precisions in _PRECISIONS.items() if config.precision in precisions]
+        raise InvalidModel(
+            f"{artifact.name}: the backend {name!r} computes in {' or '.join(able)}, not in {config.precision}: "
+            f"use `openvino`, {', '.join(f'`{other}`' for other in others)}, or an artifact converted to it"
+        )
+    if config.device == "cuda" and name not in _GPU_PROVIDERS:
+        raise InvalidModel(f"{artifact.name}: the backend {name!r} runs on the CPU; for a GPU name `onnxruntime-cuda`")
+
+
+def _create_gpu_session(artifact: Path, options: Any, provider: str, precision: str) -> Any:
+    """A session on the GPU; where its libraries do not load, the library would quietly use the CPU."""
+    if provider not in onnxruntime.get_available_providers():
+        raise InvalidModel(
+            f"{artifact.name}: the installed onnxruntime has no {provider}: "
+            "pip uninstall onnxruntime, then pip install onnxruntime-gpu"
+        )
+    settings = {} if precision == "fp32" else {f"trt_{precision}_enable": "1"}
+    providers = [(provider, settings), "CPUExecutionProvider"]
+    session = onnxruntime.InferenceSession(str(artifact), options, providers=providers)
+    if session.get_providers()[0] != provider:
+        raise InvalidModel(f"{artifact.name}: {provider} does not start here; is there a GPU, with its CUDA libraries?")
+    return session
+
+
+def _openvino_devices(artifact: Path) -> list[Any]:
+    found = [device for device in _plugin_devices() if device.ep_metadata.get("ov_device") == "CPU"]
+    if not found:
+        raise InvalidModel(
+            f"{artifact.name}: OpenVINO's provider for ONNX Runtime finds no CPU that it runs on (it takes Intel's "
+            "alone); use the backend `openvino`, which runs on others as well"
+        )
+    return found[:1]
+
+
+@cache
+def _plugin_devices() -> tuple[Any, ...]:
+    """What the plugin offers. A process may register it once."""
+    plugin = import_module("onnxruntime_ep_openvino")
+    name = plugin.get_ep_name()
+    onnxruntime.register_execution_provider_library(name, plugin.get_library_path())
+    return tuple(device for device in onnxruntime.get_ep_devices() if device.ep_name == name)
+
+
+def _openvino_config(threads: int, precision: str) -> str:
+    """Settings of OpenVINO; left to itself it computes in bf16 where the CPU can."""
+    return json.dumps(
+        {
+            "CPU": {
+                "INFERENCE_PRECISION_HINT": _OPENVINO_HINTS[precision],
+                "INFERENCE_NUM_THREADS": str(threads),
+                "NUM_STREAMS": "1",
+                "ENABLE_CPU_PINNING": "NO",  # workers share the cores
+            }
+        }
+    )
 
 
 def _spec(artifact: Path, kind: str, arg: Any) -> TensorSpec:
@@ -135,21 +222,6 @@ def _spec(artifact: Path, kind: str, arg: Any) -> TensorSpec:
     else:
         hint = f"export the model with one of {', '.join(DType)}"
     raise InvalidModel(f"{artifact.name}: {kind} {arg.name!r} is of type {arg.type}, which cannot be served; {hint}")
-
-
-def _is_batched(inputs: list[Any], outputs: list[Any]) -> bool:
-    """Whether the first axis of every tensor is surely the rows.
-
-    A shared symbolic name is the artifact's own word that two axes are one. Without a name there
-    is no such word, so several inputs need one; a single input does not.
-    """
-    if not inputs or not all(arg.shape and not isinstance(arg.shape[0], int) for arg in (*inputs, *outputs)):
-        return False
-    rows = {arg.shape[0] for arg in inputs}
-    answers = {arg.shape[0] for arg in outputs}
-    if len(inputs) == 1:
-        return answers <= {*rows, None}
-    return None not in rows and len(rows) == 1 and answers == rows
 
 
 def _to_ort(array: Array, dtype: DType | None) -> Any:

@@ -10,10 +10,11 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from forwardpass.artifacts import artifact_suffix
 from forwardpass.backends import Backend, create_backend
 from forwardpass.cli.artifact import read_onnx_header
 from forwardpass.cli.yaml_lines import line_of
-from forwardpass.config import MODEL_FILE, BackendConfig, artifact_suffix
+from forwardpass.config import MODEL_FILE, BackendConfig
 from forwardpass.engine.engine import Engine
 from forwardpass.errors import ForwardpassError, InvalidModel
 from forwardpass.registry import ModelFiles, ModelLocation, read_model

@@ -13,8 +13,10 @@ import typer
 
 from forwardpass import __version__
 from forwardpass.cli.bench import bench
+from forwardpass.cli.import_model import import_model
 from forwardpass.cli.inspect import inspect
 from forwardpass.cli.models import models
+from forwardpass.cli.optimize import optimize
 from forwardpass.cli.predict import predict
 from forwardpass.cli.run import run
 from forwardpass.cli.serve import serve
@@ -43,8 +45,9 @@ def _program(
     """
 
 
-for command in (serve, predict, run, inspect, models, bench, tune):
+for command in (serve, predict, run, inspect, models, bench, tune, optimize):
     app.command()(command)
+app.command("import")(import_model)
 
 
 def main() -> None:

@@ -28,7 +28,7 @@ def run(
         str,
         typer.Argument(
             metavar="OUTPUT",
-            help="A folder for Parquet files, or one file: .parquet, .csv, .jsonl, .arrow. A name that ends in a dot and "
+            help="A folder for Parquet files, or one file: .parquet, .csv, .jsonl, .arrow. A name that ends in dot and "
             "letters is a file; end it in / for a folder. What the job keeps of its own goes to OUTPUT.job beside it.",
         ),
     ],

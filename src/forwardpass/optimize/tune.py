@@ -15,7 +15,8 @@ from pathlib import Path
 from statistics import median
 from typing import Literal
 
-from forwardpass.config import MODEL_FILE, BackendConfig, Limits, artifact_suffix
+from forwardpass.artifacts import artifact_suffix
+from forwardpass.config import MODEL_FILE, BackendConfig, Limits
 from forwardpass.errors import BackendFailed
 from forwardpass.optimize.speed import Ran, Setting, Speedometer, replicas_beside, same_answers
 from forwardpass.registry import ModelFiles

@@ -14,7 +14,8 @@ import re
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from forwardpass.config import ARTIFACTS, MODEL_FILE, BackendConfig, ModelConfig, artifact_suffix, read_model_config
+from forwardpass.artifacts import ARTIFACTS, artifact_suffix, hint_for
+from forwardpass.config import MODEL_FILE, BackendConfig, ModelConfig, read_model_config
 from forwardpass.errors import InvalidModel, NotFound
 from forwardpass.registry.tuned import Tuned, find_tuned
 from forwardpass.types import Sample
@@ -129,7 +130,8 @@ def _choose_artifact(folder: Path, named: str | None) -> Path:
         if len(found) == 1:
             return found[0]
         if not found:
-            raise InvalidModel(f"{folder}: there is no artifact in it ({', '.join(ARTIFACTS)})")
+            hints = [f"; {child.name} is {hint}" for child in _children(folder) if (hint := hint_for(child))]
+            raise InvalidModel(f"{folder}: there is no artifact in it ({', '.join(ARTIFACTS)}){''.join(hints[:1])}")
         names = ", ".join(item.name for item in found)
         raise InvalidModel(f"{folder}: holds several artifacts ({names}); name one in {MODEL_FILE}: `artifact: …`")
     inside = Path(os.path.normpath(named))
@@ -143,6 +145,8 @@ def _choose_artifact(folder: Path, named: str | None) -> Path:
 def _locate_artifact(path: Path) -> ModelLocation:
     """A bare artifact is named by its stem; one called ``model`` by the folder that it lies in."""
     if not _is_artifact(path):
+        if hint := hint_for(path):
+            raise NotFound(f"{path} is {hint}")
         known = ", ".join(ARTIFACTS)
         raise NotFound(f"{path}: is not an artifact ({known}); give an artifact or the folder that holds it")
     stem = path.name.removesuffix(artifact_suffix(path) or "")
