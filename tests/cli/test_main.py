@@ -81,12 +81,16 @@ def test_the_first_example_of_run_works(monkeypatch: pytest.MonkeyPatch, tmp_pat
     assert (tmp_path / output).read_text().startswith("priority,split,")
 
 
-READERS_OWN = ("serve", "run", "import", "optimize")  # tried by tests of their own; examples name files of the reader's
+READERS_OWN = (
+    "serve",
+    "run",
+    "import",
+    "tune",
+    "optimize",
+)  # tried by tests of their own; examples name files of the reader's
 
 
-@pytest.mark.parametrize(
-    "line", [line for name in COMMANDS if name not in READERS_OWN for line in examples(str(name))]
-)
+@pytest.mark.parametrize("line", [line for name in COMMANDS if name not in READERS_OWN for line in examples(str(name))])
 def test_the_examples_work(line: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(ROOT)
     result = CliRunner().invoke(app, line, catch_exceptions=False)

@@ -19,6 +19,7 @@ import pytest
 from tests import artifacts
 from typer.testing import CliRunner
 
+from forwardpass.artifacts import ARTIFACTS
 from forwardpass.cli.client import Client
 from forwardpass.cli.main import app
 from forwardpass.cli.sources import Table
@@ -145,7 +146,8 @@ def test_nothing_to_serve(tmp_path: Path) -> None:
     assert process.returncode == 1
     assert said == ""
     assert errors == (
-        f"forwardpass: {tmp_path}: there is no model in this folder; a model is a file (.onnx) or a folder with one\n"
+        f"forwardpass: {tmp_path}: there is no model in this folder; a model is a file "
+        f"({', '.join(ARTIFACTS)}) or a folder with one\n"
     )
 
 
