@@ -81,13 +81,7 @@ def test_the_first_example_of_run_works(monkeypatch: pytest.MonkeyPatch, tmp_pat
     assert (tmp_path / output).read_text().startswith("priority,split,")
 
 
-READERS_OWN = ("serve", "run", "import", "tune", "optimize")  # their examples name the reader's files, or take long
-    "serve",
-    "run",
-    "import",
-    "tune",
-    "optimize",
-)  # tried by tests of their own; examples name files of the reader's
+READERS_OWN = ("serve", "run", "import", "tune", "optimize")  # examples on files of the reader's, or that take long
 
 
 @pytest.mark.parametrize("line", [line for name in COMMANDS if name not in READERS_OWN for line in examples(str(name))])
