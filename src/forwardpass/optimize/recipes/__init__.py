@@ -1,6 +1,7 @@
 """Ways to a faster model, by family; each writes a model folder, none measures one.
 
     engines      another library, precision or number of threads      needs nothing
+    native       trees in their library's own format, as ONNX         the converter
     quantize     int8 by ONNX Runtime, dynamic or static              static: calibration rows
     nncf         int8 by nncf for OpenVINO, or fewer bits of weights  int8: calibration rows
     prune        fewer channels, trained again                        the PyTorch model and its data
@@ -16,6 +17,7 @@ from forwardpass.optimize.recipe import Parent, Recipe
 from forwardpass.optimize.recipes.combination import Combination
 from forwardpass.optimize.recipes.distill import Distill
 from forwardpass.optimize.recipes.engines import EngineRecipe, create_engines
+from forwardpass.optimize.recipes.native import ToOnnx
 from forwardpass.optimize.recipes.nncf import create_compressors
 from forwardpass.optimize.recipes.prune import RATIOS, Prune
 from forwardpass.optimize.recipes.quantize import DynamicInt8, create_quantisers
@@ -30,7 +32,7 @@ def create_recipes(parent: Parent) -> list[Recipe]:
     Those that train are left out where there is no source file: their absence needs no explanation.
     """
     trained: list[Recipe] = [*(Prune(ratio) for ratio in RATIOS), Distill()] if parent.source is not None else []
-    return [*create_engines(), *create_quantisers(), *create_compressors(), *trained]
+    return [*create_engines(), ToOnnx(), *create_quantisers(), *create_compressors(), *trained]
 
 
 def combine(first: Recipe, second: Recipe) -> Recipe | None:
