@@ -14,7 +14,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from bench import footprint, fronts, jobs, machine, models, networks, ragged, slack, tiny
+from bench import footprint, fronts, jobs, machine, models, networks, optimized, ragged, slack, tiny
 from bench.bench import QUICK, Bench, Cores, Plan
 from bench.table import Row, render, write
 
@@ -27,6 +27,7 @@ SECTIONS: dict[str, Callable[[Bench], list[Row]]] = {
     "ragged": ragged.run,
     "slack": slack.run,
     "image": lambda bench: networks.run(bench, "image"),
+    "optimized": optimized.run,
     "jobs": jobs.run,
     "start": footprint.start,
     "memory": footprint.memory,
