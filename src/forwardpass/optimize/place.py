@@ -43,7 +43,7 @@ class Place:
         shutil.rmtree(half, ignore_errors=True)
         self.out.parent.mkdir(parents=True, exist_ok=True)
         try:
-            shutil.copytree(folder, half)
+            shutil.copytree(folder, half, ignore=shutil.ignore_patterns("__pycache__"))  # of steps that were run
             half.rename(self.out)
         finally:
             shutil.rmtree(half, ignore_errors=True)
