@@ -133,7 +133,7 @@ def slow_down(folder: Path, seconds: float) -> None:
 
 
 def test_a_node_killed_in_the_middle_changes_no_byte(folder: Path) -> None:
-    """The node does a part when it is killed. Where the job's ``Watch`` was there too, Ray's retry counts as the first."""
+    """The node does a part when it is killed. Where ``Watch`` was there too, Ray's retry counts as the first."""
     slow_down(folder, 1.0)
     assert attempts_with_a_node_killed(folder, "ray", done=2) in (1, 2)
     assert_same(folder, "ray")
