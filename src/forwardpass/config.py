@@ -97,6 +97,64 @@ class Limits:
 
 
 @dataclass(frozen=True)
+class RemoteConfig:
+    """Where a model lies that is not here: servers of the Open Inference Protocol."""
+
+    urls: tuple[str, ...] = field(
+        metadata=doc("base URLs of the servers that have it, such as `https://cloud.example:8000`")
+    )
+    model: str | None = field(default=None, metadata=doc("its name there; default: its name here"))
+    version: str | None = field(default=None, metadata=doc("its version there; default: the one the server chooses"))
+    concurrency: int = field(default=8, metadata=doc("most batches under way at one server"))
+    timeout: float = field(default=10.0, metadata=doc("seconds in which a server must answer"))
+    retries: int = field(default=1, metadata=doc("times a batch is tried again, at another server where there is one"))
+    retry_share: float = field(default=0.1, metadata=doc("most of all batches of late that may be such tries"))
+    check_every: float = field(default=5.0, metadata=doc("seconds between looks at a server's readiness"))
+
+
+@dataclass(frozen=True)
+class EscalationConfig:
+    """When a cascade asks its next model; `forwardpass calibrate` writes this."""
+
+    confidence: str = field(
+        metadata=doc("output of the first model that holds the probability of each class, or of its one answer")
+    )
+    threshold: float = field(metadata=doc("confidence from which an answer is sure, after `temperature`"))
+    temperature: float = field(
+        default=1.0, metadata=doc("what the logarithms of the probabilities are divided by first")
+    )
+    timeout: float = field(
+        default=1.0, metadata=doc("seconds to wait for the next model; then the first one's answer goes out")
+    )
+    max_share: float = field(default=1.0, metadata=doc("most of the rows of late that may be escalated"))
+    price: float = field(default=0.0, metadata=doc("what one escalated row costs, in your money"))
+    max_cost_per_day: float | None = field(default=None, metadata=doc("most that escalated rows may cost in a day"))
+    audit: float = field(
+        default=0.0,
+        metadata=doc("share of the sure rows, drawn at random, that are asked about too, to estimate errors"),
+    )
+    deferred: bool = field(
+        default=False, metadata=doc("on a device: ask later about rows that could not be asked about at once")
+    )
+
+
+@dataclass(frozen=True)
+class ActionConfig:
+    """What a device does when the answers say so. Exactly one of `publish`, `webhook`, `file` and `command`."""
+
+    output: str = field(metadata=doc("the output that is looked at"))
+    equals: str | float | bool | None = field(default=None, metadata=doc("act where the output is this"))
+    above: float | None = field(default=None, metadata=doc("act where `of` is above this"))
+    of: str | None = field(default=None, metadata=doc("the output that `above` is about; default: `output`"))
+    times: int = field(default=1, metadata=doc("only when it holds for so many rows of one source in a row"))
+    every: float = field(default=0.0, metadata=doc("at most once in so many seconds, for each source"))
+    publish: str | None = field(default=None, metadata=doc("MQTT topic to publish the answer to"))
+    webhook: str | None = field(default=None, metadata=doc("URL to post the answer to"))
+    file: str | None = field(default=None, metadata=doc("file to append the answer to, a line of JSON"))
+    command: tuple[str, ...] = field(default=(), metadata=doc("program and arguments; it reads the answer as JSON"))
+
+
+@dataclass(frozen=True)
 class ModelConfig:
     """All of ``model.yaml``."""
 
@@ -128,7 +186,18 @@ class ModelConfig:
     threads: int | None = field(
         default=None, metadata=doc("threads of each worker; default: planned, one for a small artifact")
     )
+    cascade: tuple[str, ...] = field(
+        default=(), metadata=doc("names of the models it is made of instead of an artifact, the cheapest first")
+    )
+    escalation: EscalationConfig | None = field(default=None, metadata=doc("when a cascade asks its next model"))
+    remote: RemoteConfig | None = field(default=None, metadata=doc("where the model lies, instead of an artifact"))
+    actions: tuple[ActionConfig, ...] = field(default=(), metadata=doc("what a device does when the answers say so"))
     tags: dict[str, str] = field(default_factory=dict, metadata=doc("free texts of your own"))
+
+    @property
+    def composed(self) -> bool:
+        """Whether it has no artifact of its own: a cascade, or a model that lies elsewhere."""
+        return bool(self.cascade) or self.remote is not None
 
 
 @dataclass(frozen=True)
@@ -225,11 +294,26 @@ def check_keys(cls: type[Any], data: Any, where: str, error: type[ForwardpassErr
     for key, value in mapping.items():
         if key not in names:
             raise error(f"{where}: unknown key {key!r}.{nearest(key, names)}")
-        if dataclasses.is_dataclass(hints[key]):
-            check_keys(typing.cast(type[Any], hints[key]), value, f"{where}: {key}", error)
-        elif get_origin(hints[key]) is dict and dataclasses.is_dataclass(get_args(hints[key])[1]):
-            for name, item in decode_mapping(value, f"{where}: {key}", error).items():
-                check_keys(get_args(hints[key])[1], item, f"{where}: {key}: {name}", error)
+        for name, item, item_type in _nested(hints[key], value, f"{where}: {key}", error):
+            check_keys(item_type, item, name, error)
+
+
+def _nested(
+    hint: Any, value: Any, where: str, error: type[ForwardpassError]
+) -> typing.Iterator[tuple[str, Any, type[Any]]]:
+    """The dataclasses that a value must hold by its type: where each stands, its data, its class."""
+    options = [hint, *get_args(hint)]
+    kind = next((option for option in options if dataclasses.is_dataclass(option)), None)
+    if kind is None or value is None:
+        return
+    if get_origin(hint) is dict:
+        for name, item in decode_mapping(value, where, error).items():
+            yield f"{where}: {name}", item, typing.cast(type[Any], kind)
+    elif get_origin(hint) is tuple:
+        for number, item in enumerate(value if isinstance(value, list) else []):
+            yield f"{where}[{number}]", item, typing.cast(type[Any], kind)
+    else:
+        yield where, value, typing.cast(type[Any], kind)
 
 
 def available_cores() -> int:

@@ -120,18 +120,49 @@ class Control:
         old = self._dataplane.models.get(location.name, {}).get(location.version)
         beside = old is not None and old.ready
         new = self._launch(location) if beside else self._begin(location)
-        while new.state is State.LOADING:
-            await asyncio.sleep(0.005)
-        if not new.ready:
-            reason = new.reason
+        try:
+            await _loaded(new)
+        except InvalidModel:
             stale = new if beside else old
             if stale is not None:
                 await self._end(stale)
-            raise InvalidModel(f"model {location.name!r} cannot be loaded: {reason}")
+            raise
         if beside:
             self._publish(new)
         if old is not None:
             await self._end(old)
+
+    # A version that is tried before it answers for its name
+
+    async def try_out(self, location: ModelLocation) -> ServedModel:
+        """A version loaded beside what serves, under no name yet; ``DataPlane.infer`` answers for it.
+
+        End it with ``adopt`` or ``discard``. Raises ``InvalidModel`` where it cannot be loaded; nothing is left of it.
+        """
+        tried = self._launch(location)
+        try:
+            await _loaded(tried)
+        except BaseException:
+            await self._end(tried)
+            raise
+        return tried
+
+    async def adopt(self, tried: ServedModel, keep: bool = False) -> list[ServedModel]:
+        """Its name means this version alone from now on; the others finish and end.
+
+        With ``keep`` they live on, under no name: returned, to be adopted again or discarded.
+        """
+        others = [served for served in self._dataplane.versions(tried.name) if served is not tried]
+        for served in others:
+            self._dataplane.withdraw(served)
+        self._publish(tried)
+        if not keep:
+            await asyncio.gather(*(self._end(served) for served in others))
+        return others if keep else []
+
+    async def discard(self, tried: ServedModel) -> None:
+        """End a version that was tried, or that another was adopted in place of."""
+        await self._end(tried)
 
     def _launch(self, location: ModelLocation) -> ServedModel:
         """A version whose workers are on their way; a folder that cannot be read fails at once."""
@@ -183,3 +214,11 @@ class Control:
             await served.replicas.stop()
         served.state, served.reason = State.UNAVAILABLE, "unloaded"
         gc.collect()  # its parts know each other, and the collector is told to look seldom
+
+
+async def _loaded(served: ServedModel) -> None:
+    """Returns when it is ready. Raises ``InvalidModel`` saying why it will not be."""
+    while served.state is State.LOADING:
+        await asyncio.sleep(0.005)
+    if not served.ready:
+        raise InvalidModel(f"model {served.name!r} cannot be loaded: {served.reason}")
