@@ -70,7 +70,7 @@ def test_everything_that_a_model_yaml_can_say(folder: Path) -> None:
         ("descripton: x", r"model\.yaml: unknown key 'descripton'\. Did you mean 'description'\?"),
         ("limits: {max_batch: 4}", r"model\.yaml: limits: unknown key 'max_batch'\. Did you mean 'max_batch_"),
         ("inputs: {age: {minimun: 4}}", r"model\.yaml: inputs: age: unknown key 'minimun'\. Did you mean 'minimum'"),
-        ("zzzz: 1", r"unknown key 'zzzz'\. Known: artifact, backend"),
+        ("zzzz: 1", r"unknown key 'zzzz'\. Known: actions, artifact, backend"),
         ("replicas: two", r"Expected `int \| null`, got `str` - at `\$\.replicas`"),
         ("limits: {timeout: [1]}", r"at `\$\.limits\.timeout`"),
         ("inputs: {age: {type: numbr}}", r"'numbr' - at `\$\.inputs\[\.\.\.\]\.type`"),
