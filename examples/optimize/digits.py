@@ -32,7 +32,8 @@ from examples.training import digits_strokes as strokes
 
 import forwardpass
 
-MODEL = source.BUILD / "model"
+ROOT = Path(__file__).resolve().parents[2]
+MODEL = source.BUILD / "digits"
 HELD_OUT = source.BUILD / "held-out.parquet"
 FASTER = source.BUILD / "faster"
 REPORT = Path(__file__).resolve().parents[2] / "docs" / "optimize" / "digits.md"
@@ -139,10 +140,14 @@ def train(image: Array, label: Array) -> Any:
 
 
 def optimize(budget: str, resume: bool) -> None:
-    options = ["--max-drop", "0.5%", "--objective", "throughput", "--budget", budget, "--out", str(FASTER)]
-    options += ["--source", str(Path(source.__file__)), *(["--resume"] if resume else [])]
-    command = [sys.executable, "-m", "forwardpass", "optimize", str(MODEL), "--data", str(HELD_OUT), *options]
-    subprocess.run(command, check=True)
+    """The search, as it is called on a command line: a report names places as they were given."""
+    model, data, out, network = (
+        str(path.relative_to(ROOT)) for path in (MODEL, HELD_OUT, FASTER, Path(source.__file__).resolve())
+    )
+    options = ["--max-drop", "0.5%", "--objective", "throughput", "--budget", budget, "--out", out]
+    options += ["--source", network, *(["--resume"] if resume else [])]
+    command = [sys.executable, "-m", "forwardpass", "optimize", model, "--data", data, *options]
+    subprocess.run(command, check=True, cwd=ROOT)
 
 
 if __name__ == "__main__":

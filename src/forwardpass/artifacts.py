@@ -1,6 +1,6 @@
 """How the files of artifacts are called, which backend runs each, and what to do with those that none runs.
 
-Goes by names alone; opens no file.
+Goes by names alone, and by which files are there; opens none.
 """
 
 from __future__ import annotations
@@ -65,6 +65,13 @@ def artifact_suffix(path: Path) -> str | None:
     """The end of an artifact's name that ``ARTIFACTS`` has; None for a file that is none."""
     ends = [suffix for suffix in ARTIFACTS if path.name.endswith(suffix)]
     return max(ends, key=len, default=None)
+
+
+def artifact_files(artifact: Path) -> list[Path]:
+    """An artifact and its weights that lie apart: the ``.bin`` of an OpenVINO model, external data of an ONNX one."""
+    apart = [artifact.with_suffix(".bin")] if artifact.suffix == ".xml" else []
+    apart += [artifact.with_name(artifact.name + ending) for ending in (".data", "_data")]
+    return [artifact, *(file for file in apart if file.is_file())]
 
 
 def hint_for(path: Path) -> str:

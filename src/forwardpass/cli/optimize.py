@@ -84,7 +84,7 @@ def optimize(
       forwardpass optimize models/digits --data held-out/ --max-drop 0.5%
       forwardpass optimize model.onnx --data test.csv --label price --metric rmse --objective latency
     """
-    from forwardpass.cli.run import _pair, stoppable
+    from forwardpass.cli.run import column_map, stoppable
     from forwardpass.errors import ForwardpassError
     from forwardpass.optimize.optimize import Optimizer
     from forwardpass.optimize.prepare import Options
@@ -102,7 +102,7 @@ def optimize(
         max_drop=_share(max_drop),
         objective=objective,
         calibration_rows=calibration_rows,
-        inputs=dict(_pair(text) for text in map or []),
+        inputs=dict(column_map(text) for text in map or []),
         source=source,
         budget=_duration(budget),
         threads=threads,

@@ -105,7 +105,7 @@ def run(
         output=output,
         where=where,
         keep=None if keep is None else tuple(_names(keep)),
-        map=dict(_pair(text) for text in map or []),
+        map=dict(column_map(text) for text in map or []),
         format=format,
         threads=threads,
         batch_rows=batch_rows,
@@ -134,7 +134,8 @@ def _names(texts: list[str]) -> list[str]:
     return [name.strip() for text in texts for name in text.split(",") if name.strip()]
 
 
-def _pair(text: str) -> tuple[str, tuple[str, ...]]:
+def column_map(text: str) -> tuple[str, tuple[str, ...]]:
+    """An input and the columns that it is made of, from ``INPUT=COLUMN,COLUMN``."""
     name, equals, columns = text.partition("=")
     if not (name and equals and _names([columns])):
         raise typer.BadParameter(f"{text!r} is not INPUT=COLUMN", param_hint="--map")

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import msgspec
 
+from forwardpass.artifacts import artifact_files
 from forwardpass.errors import BackendFailed
 from forwardpass.optimize.columnfile import read_columns, write_columns
 from forwardpass.optimize.probe import Measured, Spec
@@ -85,12 +86,8 @@ class Probes:
 
 
 def artifact_size(files: ModelFiles) -> int:
-    """Bytes of an artifact and its weights: external data of ONNX, the ``.bin`` of an OpenVINO model."""
-    artifact = files.artifact
-    parts = [artifact, *(artifact.with_name(artifact.name + ending) for ending in (".data", "_data"))]
-    if artifact.suffix == ".xml":
-        parts.append(artifact.with_suffix(".bin"))
-    return sum(part.stat().st_size for part in parts if part.is_file())
+    """Bytes of an artifact and its weights."""
+    return sum(part.stat().st_size for part in artifact_files(files.artifact))
 
 
 def ended(status: int) -> str:

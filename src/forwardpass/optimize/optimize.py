@@ -30,7 +30,7 @@ from forwardpass.optimize.trial import Trials
 from forwardpass.registry import digest_files
 
 Combine = Callable[[Recipe, Recipe], Recipe | None]
-BEST = 3  # singles that are combined with each other
+MOST = 4  # combinations that are tried
 
 
 @dataclass(frozen=True)
@@ -126,12 +126,13 @@ class Optimizer:
         return list(_recipes(parent) if self._recipes is None else self._recipes)
 
     def _combined(self, tried: Sequence[tuple[Recipe, Entry]]) -> list[Recipe]:
-        """Two of the best at once."""
-        ranked = gate.ranked([entry for _, entry in tried], self._options.objective)[:BEST]
+        """The best that change different things, two at once: the pairs whose ranks are first when added."""
         recipes = {entry.name: recipe for recipe, entry in tried}
-        pairs = combinations([recipes[entry.name] for entry in ranked], 2)
-        both = [self._combine(first, second) for first, second in pairs]
-        return list({recipe.name: recipe for recipe in both if recipe and recipe.name not in recipes}.values())
+        ranked = gate.ranked([entry for _, entry in tried], self._options.objective)
+        pairs = sorted(combinations(range(len(ranked)), 2), key=lambda pair: (sum(pair), pair))
+        both = (self._combine(recipes[ranked[a].name], recipes[ranked[b].name]) for a, b in pairs)
+        found = {recipe.name: recipe for recipe in both if recipe and recipe.name not in recipes}
+        return list(found.values())[:MOST]
 
     def _try_all(self, trials: Trials, recipes: Sequence[Recipe]) -> list[tuple[Recipe, Entry]]:
         known = {entry.name: entry for entry in self._ledger.entries}

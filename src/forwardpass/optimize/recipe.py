@@ -17,6 +17,7 @@ from typing import Any
 
 import yaml
 
+from forwardpass.artifacts import artifact_files
 from forwardpass.config import MODEL_FILE, BackendConfig, read_yaml
 from forwardpass.registry import ModelFiles
 from forwardpass.types import Columns
@@ -59,12 +60,12 @@ def write_model(
     ``artifact`` may lie in ``folder`` already; all files beside the parent's are copied but its artifact.
     """
     files = parent.files
-    beside = {files.artifact, *_weights(files.artifact)}
+    own = artifact_files(files.artifact)
     for child in files.folder.iterdir():
-        if child.is_file() and child.name != MODEL_FILE and child not in beside:
+        if child.is_file() and child.name != MODEL_FILE and child not in own:
             shutil.copy2(child, folder / child.name)
     if artifact.parent != folder:
-        for part in (artifact, *_weights(artifact)):
+        for part in artifact_files(artifact):
             shutil.copy2(part, folder / part.name)
     yaml_file = files.folder / MODEL_FILE
     lines: dict[str, Any] = read_yaml(yaml_file) if yaml_file.is_file() else {}
@@ -74,10 +75,3 @@ def write_model(
     if threads is not None:
         lines["threads"] = threads
     (folder / MODEL_FILE).write_text(yaml.safe_dump(lines, sort_keys=False, allow_unicode=True), encoding="utf-8")
-
-
-def _weights(artifact: Path) -> list[Path]:
-    """Files that belong to an artifact: the weights of an OpenVINO model, external data of an ONNX one."""
-    found = [artifact.with_suffix(".bin")] if artifact.suffix == ".xml" else []
-    found += [artifact.with_name(artifact.name + ending) for ending in (".data", "_data")]
-    return [file for file in found if file.is_file()]

@@ -6,13 +6,15 @@ Classifiers answer ``label`` (0, 1 …) and ``probabilities``, all others ``pred
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from forwardpass.errors import InvalidModel
 from forwardpass.optimize.convert.base import FEATURES, LABEL, PREDICTION, PROBABILITIES, Trained
+from forwardpass.optimize.convert.graph import finish
 from forwardpass.optimize.convert.rows import draw_rows, features_from_table, split_ranges
 from forwardpass.types import Array, Columns
 
@@ -28,6 +30,23 @@ class BoosterModel(Trained):
         self._names = list(names)
         self._ranges = split_ranges(features, splits)
         self.drawn = self._ranges.words
+
+    def convert(self, booster: Any, converter: Callable[..., Any], path: Path, **options: Any) -> None:
+        """Write what a converter of onnxmltools makes of the booster. Raises ``InvalidModel`` where it fails."""
+        import onnxmltools
+        from onnxmltools.convert.common.data_types import FloatTensorType
+
+        version = self.versions["onnxmltools"] = onnxmltools.__version__
+        try:
+            model = converter(booster, initial_types=[(FEATURES, FloatTensorType([None, self._features]))], **options)
+        # The converter raises what it likes.
+        except Exception as reason:  # noqa: BLE001
+            raise InvalidModel(
+                f"{self.title} cannot be converted to ONNX: onnxmltools {version}: "
+                f"{' '.join(str(reason).split())[:200]}; keep it as it is with --native"
+            ) from None
+        flat = LABEL not in self._outputs and self.predict(self.draw(12))[self._outputs[0]].ndim == 1
+        finish(model, FEATURES, self._outputs, flat, path)
 
     @abstractmethod
     def scores(self, rows: Array) -> Array:

@@ -13,10 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from forwardpass.errors import InvalidModel
-from forwardpass.optimize.convert.base import FEATURES, LABEL
 from forwardpass.optimize.convert.booster import BoosterModel, require_plain_labels
-from forwardpass.optimize.convert.graph import finish
 from forwardpass.optimize.convert.rows import round_down
 from forwardpass.types import Array
 
@@ -48,21 +45,9 @@ class LightGBMModel(BoosterModel):
     def write_onnx(self, path: Path) -> None:
         import lightgbm
         import onnxmltools
-        from onnxmltools.convert.common.data_types import FloatTensorType
 
-        self.versions["onnxmltools"] = onnxmltools.__version__
         booster = lightgbm.Booster(model_str=round_thresholds(self._text))
-        types = [(FEATURES, FloatTensorType([None, self._features]))]
-        try:
-            model = onnxmltools.convert_lightgbm(booster, initial_types=types, zipmap=False)
-        # The converter raises what it likes.
-        except Exception as reason:  # noqa: BLE001
-            raise InvalidModel(
-                f"{self.title} cannot be converted to ONNX: onnxmltools {onnxmltools.__version__}: "
-                f"{' '.join(str(reason).split())[:200]}; keep it as it is with --native"
-            ) from None
-        flat = LABEL not in self._outputs and self.predict(self.draw(12))[self._outputs[0]].ndim == 1
-        finish(model, FEATURES, self._outputs, flat, path)
+        self.convert(booster, onnxmltools.convert_lightgbm, path, zipmap=False)
 
     def write_native(self, path: Path) -> None:
         self._booster.save_model(str(path))

@@ -12,9 +12,7 @@ from typing import Any
 import numpy as np
 
 from forwardpass.errors import InvalidModel
-from forwardpass.optimize.convert.base import FEATURES, LABEL
 from forwardpass.optimize.convert.booster import BoosterModel, require_plain_labels
-from forwardpass.optimize.convert.graph import finish
 from forwardpass.types import Array
 
 
@@ -49,26 +47,13 @@ class XGBoostModel(BoosterModel):
 
     def write_onnx(self, path: Path) -> None:
         import onnxmltools
-        from onnxmltools.convert.common.data_types import FloatTensorType
 
         if self._objective == "multi:softmax":
             raise InvalidModel(
                 f"{self.title} cannot be converted to ONNX: it answers labels without probabilities, for which "
                 "onnxmltools has no converter; train it with multi:softprob, or keep it as it is with --native"
             )
-        self.versions["onnxmltools"] = onnxmltools.__version__
-        try:
-            model = onnxmltools.convert_xgboost(
-                self._booster, initial_types=[(FEATURES, FloatTensorType([None, self._features]))]
-            )
-        # The converter raises what it likes.
-        except Exception as reason:  # noqa: BLE001
-            raise InvalidModel(
-                f"{self.title} cannot be converted to ONNX: onnxmltools {onnxmltools.__version__}: "
-                f"{' '.join(str(reason).split())[:200]}; keep it as it is with --native"
-            ) from None
-        flat = LABEL not in self._outputs and self.predict(self.draw(12))[self._outputs[0]].ndim == 1
-        finish(model, FEATURES, self._outputs, flat, path)
+        self.convert(self._booster, onnxmltools.convert_xgboost, path)
 
     def write_native(self, path: Path) -> None:
         self._booster.save_model(path)

@@ -9,17 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from importlib import import_module
-from pathlib import Path
 from typing import Any
 
 from forwardpass.errors import InvalidModel
-from forwardpass.optimize.recipe import Parent, write_model
-from forwardpass.optimize.recipes.export import export
-from forwardpass.optimize.recipes.graph import read_graph
-from forwardpass.optimize.recipes.prune import ARTIFACT, not_trainable, prune_channels
-from forwardpass.optimize.recipes.source import Source, first, load_source
-from forwardpass.optimize.recipes.stage import Stage, StagedRecipe
-from forwardpass.optimize.recipes.training import Schedule, answers, seeded, train
+from forwardpass.optimize.recipes.prune import TrainingRecipe, prune_channels
+from forwardpass.optimize.recipes.source import Source, first
+from forwardpass.optimize.recipes.training import Schedule, answers, train
 
 TEMPERATURE = 4.0
 ALPHA = 0.7  # the teacher's share of the loss; the rest is the labels'
@@ -27,33 +22,22 @@ RATIO = 0.75
 SCHEDULE = Schedule(epochs=40, seconds=180.0, rate=2e-3)
 
 
-class Distill(StagedRecipe):
+class Distill(TrainingRecipe):
     """``temperature`` softens the teacher's answers, ``alpha`` is their share of the loss."""
 
     name = "distill"
     title = "A smaller network taught by the model"
-    stages = (Stage.TRAINING,)
 
     def __init__(self, schedule: Schedule = SCHEDULE, temperature: float = TEMPERATURE, alpha: float = ALPHA) -> None:
-        self.schedule = schedule
+        super().__init__(schedule)
         self.temperature = temperature
         self.alpha = alpha
 
-    def unsuitable(self, parent: Parent) -> str:
-        return not_trainable(parent, "torch_pruning")
-
-    def make(self, parent: Parent, folder: Path) -> None:
-        graph = read_graph(parent.files.artifact)
-        assert parent.source is not None
-        source = load_source(parent.source, graph.inputs)
+    def trained(self, source: Source) -> Any:
         inputs = list(source.inputs.values())
-        with seeded(self.schedule.seed):
-            student = _student(source)
-            targets = [source.labels, answers(source.model, inputs)]
-            train(student, inputs, targets, self._loss(source), self.schedule)
-            example = dict(zip(source.inputs, source.example, strict=True))
-            export(student, example, graph, folder / ARTIFACT)
-        write_model(parent, folder, folder / ARTIFACT)
+        student = _student(source)
+        train(student, inputs, [source.labels, answers(source.model, inputs)], self._loss(source), self.schedule)
+        return student
 
     def _loss(self, source: Source) -> Callable[..., Any]:
         functional: Any = import_module("torch.nn.functional")

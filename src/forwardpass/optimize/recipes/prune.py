@@ -7,6 +7,7 @@ data format; the parent's axes and names come back in the export.
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Iterator
 from copy import deepcopy
 from importlib import import_module
@@ -17,7 +18,7 @@ from forwardpass.errors import InvalidModel
 from forwardpass.optimize.recipe import Parent, write_model
 from forwardpass.optimize.recipes.export import export
 from forwardpass.optimize.recipes.graph import read_graph
-from forwardpass.optimize.recipes.source import first, load_source
+from forwardpass.optimize.recipes.source import Source, first, load_source
 from forwardpass.optimize.recipes.stage import Stage, StagedRecipe, missing, quietly
 from forwardpass.optimize.recipes.training import Schedule, seeded, train
 
@@ -27,16 +28,13 @@ SCHEDULE = Schedule(epochs=10, seconds=90.0)
 ROUND_TO = 4  # channels left are a multiple: vector instructions take several at once
 
 
-class Prune(StagedRecipe):
-    """``ratio`` of the channels of every hidden layer leave; then some epochs of training."""
+class TrainingRecipe(StagedRecipe):
+    """A recipe that trains another network by the user's source file, and exports it as the parent's was."""
 
     stages = (Stage.TRAINING,)
 
-    def __init__(self, ratio: float, schedule: Schedule = SCHEDULE) -> None:
-        self.ratio = ratio
+    def __init__(self, schedule: Schedule) -> None:
         self.schedule = schedule
-        self.name = f"prune-{ratio:.0%}".replace("%", "")
-        self.title = f"{ratio:.0%} of the channels pruned, trained again"
 
     def unsuitable(self, parent: Parent) -> str:
         return not_trainable(parent, "torch_pruning")
@@ -45,13 +43,29 @@ class Prune(StagedRecipe):
         graph = read_graph(parent.files.artifact)
         assert parent.source is not None
         source = load_source(parent.source, graph.inputs)
-        inputs = list(source.inputs.values())
         with seeded(self.schedule.seed):
-            model = prune_channels(source.model, source.example, self.ratio)
-            train(model, inputs, [source.labels], source.loss, self.schedule)
-            example = dict(zip(source.inputs, source.example, strict=True))
-            export(model, example, graph, folder / ARTIFACT)
+            model = self.trained(source)
+            export(model, dict(zip(source.inputs, source.example, strict=True)), graph, folder / ARTIFACT)
         write_model(parent, folder, folder / ARTIFACT)
+
+    @abstractmethod
+    def trained(self, source: Source) -> Any:
+        """The network, a ``torch.nn.Module`` that takes and gives what the source's model does."""
+
+
+class Prune(TrainingRecipe):
+    """``ratio`` of the channels of every hidden layer leave; then some epochs of training."""
+
+    def __init__(self, ratio: float, schedule: Schedule = SCHEDULE) -> None:
+        super().__init__(schedule)
+        self.ratio = ratio
+        self.name = f"prune-{ratio:.0%}".replace("%", "")
+        self.title = f"{ratio:.0%} of the channels pruned, trained again"
+
+    def trained(self, source: Source) -> Any:
+        model = prune_channels(source.model, source.example, self.ratio)
+        train(model, list(source.inputs.values()), [source.labels], source.loss, self.schedule)
+        return model
 
 
 def not_trainable(parent: Parent, *libraries: str) -> str:
