@@ -23,8 +23,8 @@ from forwardpass.types import Array, Columns
 
 torch: Any = pytest.importorskip("torch", reason="these recipes train PyTorch models")
 
-TAUGHT = Schedule(epochs=8, seconds=60.0, rate=1e-2)
-SHORT = Schedule(epochs=3, seconds=30.0, rate=3e-3)
+TAUGHT = Schedule(epochs=8, seconds=240.0, rate=1e-2)
+SHORT = Schedule(epochs=3, seconds=120.0, rate=3e-3)
 RECIPES = (Prune(0.5, SHORT), Distill(TAUGHT))
 SOURCE = """
 import numpy as np
