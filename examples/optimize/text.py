@@ -32,7 +32,7 @@ from numpy.typing import NDArray
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # run as a file, only this folder is there
 from examples.training.task_priority import train_tokenizer
 
-from forwardpass.optimize.recipes.engines import cpu_flags
+from forwardpass.optimize.processor import cpu_flags
 from forwardpass.optimize.recipes.export import export
 from forwardpass.optimize.recipes.graph import Graph
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 import typer
-from tests.optimize import candidates
+from tests.optimize import candidates, sshd
 from typer.testing import CliRunner
 
 from forwardpass.cli.main import app
@@ -18,8 +19,8 @@ from forwardpass.cli.optimize import _duration, _share
 COMMAND = [sys.executable, "-m", "forwardpass", "optimize"]
 
 
-def run(*args: object) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([*COMMAND, *map(str, args)], capture_output=True, text=True, timeout=60)
+def run(*args: object, timeout: float = 60) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([*COMMAND, *map(str, args)], capture_output=True, text=True, timeout=timeout)
 
 
 def test_what_is_wrong_is_one_line_with_exit_status_1(tmp_path: Path) -> None:
@@ -32,10 +33,36 @@ def test_what_is_wrong_is_one_line_with_exit_status_1(tmp_path: Path) -> None:
     )
 
 
-def test_another_machine_is_refused_with_the_way_to_do_it(tmp_path: Path) -> None:
-    failed = CliRunner().invoke(app, ["optimize", str(tmp_path), "--data", str(tmp_path), "--target", "elsewhere"])
-    assert failed.exit_code == 2
-    assert "'elsewhere' cannot be measured from here" in " ".join(failed.stderr.split())
+def test_a_target_that_is_no_machine(tmp_path: Path) -> None:
+    command = ["optimize", str(tmp_path), "--data", str(tmp_path), "--target", "ssh://edge"]
+    failed = CliRunner().invoke(app, command)
+    assert failed.exit_code == 1
+    assert failed.stderr == (
+        "forwardpass: --target 'ssh://edge': it must be local, or a machine that ssh knows: host, user@host or "
+        "user@host:port\n"
+    )
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(240)
+@pytest.mark.skipif(bool(sshd.LACKING), reason=f"OpenSSH is not installed: {', '.join(sshd.LACKING)}")
+def test_measured_on_another_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = candidates.parent(tmp_path / "slow", 0.0)
+    data = candidates.held_out(tmp_path / "rows.parquet", 500)
+    with sshd.temporary() as server:
+        monkeypatch.setenv("PATH", f"{server.bin}:{os.environ['PATH']}")
+        target = ["--target", server.name, "--target-command", server.python()]
+        done = run(model, "--data", data, "--max-drop", "2%", "--budget", "0.01s", *target, timeout=200)
+        assert done.returncode == 0, done.stderr
+        assert done.stdout.startswith("The parent is the best: of ")
+        assert not list(server.folder.iterdir())
+        report = json.loads((tmp_path / "slow-optimized.optimize" / "report.json").read_text())
+        assert report["target"] == server.name
+        target[-1] = "nosuchpython"
+        failed = CliRunner().invoke(app, ["optimize", str(model), "--data", str(data), *target])
+        assert (failed.exit_code, failed.stdout) == (1, "")
+        assert failed.stderr.startswith(f"forwardpass: {server.name} has no such Python (")
+        assert failed.stderr.count("\n") == 1
 
 
 @pytest.mark.slow

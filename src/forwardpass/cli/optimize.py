@@ -58,7 +58,16 @@ def optimize(
         Path | None,
         typer.Option(metavar="FILE.py", help="The PyTorch model and its training data, to prune and distil."),
     ] = None,
-    target: Annotated[str, typer.Option(metavar="local", help="Where to measure: on this machine.")] = "local",
+    target: Annotated[
+        str,
+        typer.Option(
+            metavar="[USER@]HOST[:PORT]",
+            help="Where to measure: on this machine (local), or over SSH on one that has the same forwardpass.",
+        ),
+    ] = "local",
+    target_command: Annotated[
+        str, typer.Option(metavar="SHELL", help="What starts Python on the target, such as /opt/fp/.venv/bin/python.")
+    ] = "python3",
     budget: Annotated[
         str, typer.Option(metavar="TIME", help="No candidate is begun after this long: 90s, 10m, 2h.")
     ] = "10m",
@@ -76,24 +85,21 @@ def optimize(
 ) -> None:
     """Make a model faster, behind a gate that is measured.
 
-    Tries engines, precisions, quantisation and more, each on this machine and on held-out rows. The best that is sure
+    Tries engines, precisions, quantisation and more, each on the target and on held-out rows. The best that is sure
     to lose no more than allowed becomes a new version; where none passes, nothing changes. OUT.optimize has the report.
 
     \b
     Examples:
       forwardpass optimize models/digits --data held-out/ --max-drop 0.5%
       forwardpass optimize model.onnx --data test.csv --label price --metric rmse --objective latency
+      forwardpass optimize models/digits --data held-out/ --target pi@edge --target-command venv/bin/python
     """
     from forwardpass.cli.run import column_map, stoppable
     from forwardpass.errors import ForwardpassError
     from forwardpass.optimize.optimize import Optimizer
     from forwardpass.optimize.prepare import Options
+    from forwardpass.optimize.targets import create_target
 
-    if target != "local":
-        raise typer.BadParameter(
-            f"{target!r} cannot be measured from here: only local can; run this command on that machine",
-            param_hint="--target",
-        )
     options = Options(
         data=tuple(data),
         label=label,
@@ -112,7 +118,8 @@ def optimize(
     display = _Events() if as_json else _Lines()
     with stoppable() as stop:
         try:
-            optimizer = Optimizer(model, options, on_progress=display.progress, on_note=display.note)
+            where = create_target(target, target_command)
+            optimizer = Optimizer(model, options, on_progress=display.progress, on_note=display.note, target=where)
             display.done(optimizer.run(), optimizer.place)
         except ForwardpassError as error:
             stop.check()

@@ -1,7 +1,7 @@
 """Where an optimised version comes from: ``lineage.json`` in its folder.
 
-The parent's digests, the recipe, the data's fingerprint, the measurements, the gate, and on which machine with which
-libraries. Written once; nothing that serves the version reads it.
+The parent's digests, the recipe, the data's fingerprint, the measurements, the gate, on which machine with which
+libraries it was measured, and with which it was made. Written once; nothing that serves the version reads it.
 """
 
 from __future__ import annotations
@@ -27,16 +27,24 @@ _LIBRARIES = (
 
 
 def write_lineage(
-    folder: Path, parent: Mapping[str, Any], search: Mapping[str, Any], before: Figures, won: Entry
+    folder: Path,
+    parent: Mapping[str, Any],
+    search: Mapping[str, Any],
+    before: Figures,
+    won: Entry,
+    measured_on: Mapping[str, Any],
 ) -> None:
-    """``parent`` is its name, version and digests; ``search`` what the gate was and which data decided."""
+    """``parent`` is its name, version and digests; ``search`` what the gate was and which data decided.
+
+    ``measured_on`` is the ``target``, its ``machine`` and its ``libraries``.
+    """
     lineage = {
         "parent": dict(parent),
         "recipe": {"name": won.name, "title": won.title},
         "gate": dict(search),
         "measurements": {"parent": asdict(before), "candidate": asdict(won)},
-        "machine": machine(),
-        "libraries": libraries(),
+        **measured_on,
+        "made_with": libraries(),
         "made": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
     }
     (folder / LINEAGE_FILE).write_bytes(msgspec.json.format(msgspec.json.encode(lineage)) + b"\n")

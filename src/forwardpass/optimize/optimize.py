@@ -10,27 +10,31 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from itertools import combinations
 from pathlib import Path
 from time import monotonic
 from typing import Any
 
+from forwardpass.artifacts import ARTIFACTS
 from forwardpass.errors import BackendFailed, InvalidInput
 from forwardpass.optimize import gate, report
 from forwardpass.optimize.heldout import HeldOut
 from forwardpass.optimize.ledger import Ledger
-from forwardpass.optimize.lineage import libraries, machine, write_lineage
+from forwardpass.optimize.lineage import write_lineage
 from forwardpass.optimize.place import Place, find_place
 from forwardpass.optimize.prepare import Options, facts_of, prepare, read_parent
 from forwardpass.optimize.recipe import Parent, Recipe
 from forwardpass.optimize.results import Entry, middle
 from forwardpass.optimize.search import Search
+from forwardpass.optimize.targets import Host, Target, TargetFailed
+from forwardpass.optimize.targets.local import Local
 from forwardpass.optimize.trial import Trials
 from forwardpass.registry import digest_files
 
 Combine = Callable[[Recipe, Recipe], Recipe | None]
 MOST = 4  # combinations that are tried
+_KEPT = "; what is done is kept, go on with --resume"
 
 
 @dataclass(frozen=True)
@@ -58,8 +62,12 @@ class Optimizer:
         combine: Combine | None = None,
         on_progress: Callable[[Progress], None] = lambda progress: None,
         on_note: Callable[[str], None] = lambda note: None,
+        target: Target | None = None,
     ) -> None:
-        """Raises ``NotFound``, ``InvalidModel`` or ``InvalidInput`` for the paths and the allowance."""
+        """``target`` is where candidates are measured: on this machine, unless given.
+
+        Raises ``NotFound``, ``InvalidModel`` or ``InvalidInput`` for the paths and the allowance.
+        """
         if not 0 < options.max_drop < 1:
             raise InvalidInput(f"--max-drop {options.max_drop:.2%}: it must be above 0 % and below 100 %")
         if options.source is not None and not options.source.is_file():
@@ -70,6 +78,7 @@ class Optimizer:
         self._combine = combine or _combine
         self._on_progress = on_progress
         self._on_note = on_note
+        self._target = target or Local()
         self._ledger = Ledger(self.place.ledger)
         self._started = monotonic()
         self._spent: list[float] = []
@@ -78,28 +87,32 @@ class Optimizer:
         """Search, or do what is left of it.
 
         Raises ``InvalidInput``, ``InvalidModel`` or ``NotFound`` for what was asked, ``BackendFailed`` where the parent
-        cannot be measured or the disk is full; the ledger keeps what is done.
+        cannot be measured, the target not be used or the disk is full; the ledger keeps what is done.
         """
         try:
             return self._run()
+        except TargetFailed as error:
+            raise BackendFailed(f"{error}{_KEPT if self.place.ledger.is_file() else ''}") from error
         except OSError as error:
-            raise BackendFailed(
-                f"{self.place.work}: {error.strerror or error}; what is done is kept, go on with --resume"
-            ) from error
+            raise BackendFailed(f"{self.place.work}: {error.strerror or error}{_KEPT}") from error
         finally:
+            self._target.close()
             shutil.rmtree(self.place.work / "probe", ignore_errors=True)
             with suppress(OSError):
                 self.place.work.rmdir()  # where nothing was begun
 
     def _run(self) -> Search:
         self._require_no_other()
+        host = self._target.host()
         parent, held_out = read_parent(self.place, self._options, self._on_note)
-        trials = prepare(self.place, self._options, parent, held_out, self._on_note)
+        if self._target.name != "local":
+            parent = replace(parent, cores=host.machine["cores"], flags=host.flags)
+        trials = prepare(self.place, self._options, parent, held_out, self._on_note, self._target)
         self._take_up(trials, held_out)
         trials.time_parent()
-        tried = self._try_all(trials, self._singles(parent))
-        tried += self._try_all(trials, self._combined(tried))
-        return self._finish(trials, held_out, tried)
+        tried = self._try_all(trials, self._singles(parent), host)
+        tried += self._try_all(trials, self._combined(tried), host)
+        return self._finish(trials, held_out, tried, host)
 
     # What was asked
 
@@ -111,7 +124,7 @@ class Optimizer:
             )
 
     def _take_up(self, trials: Trials, held_out: HeldOut) -> None:
-        facts = facts_of(self.place, self._options, trials, held_out)
+        facts = facts_of(self.place, self._options, trials, held_out, self._target)
         if self._options.resume:
             self._ledger.resume(facts)
             return
@@ -134,12 +147,12 @@ class Optimizer:
         found = {recipe.name: recipe for recipe in both if recipe and recipe.name not in recipes}
         return list(found.values())[:MOST]
 
-    def _try_all(self, trials: Trials, recipes: Sequence[Recipe]) -> list[tuple[Recipe, Entry]]:
+    def _try_all(self, trials: Trials, recipes: Sequence[Recipe], host: Host) -> list[tuple[Recipe, Entry]]:
         known = {entry.name: entry for entry in self._ledger.entries}
         tried = []
         for number, recipe in enumerate(recipes):
             entry = known.get(recipe.name) if self._is_whole(known.get(recipe.name)) else None
-            if entry is None and (reason := self._why_not(trials, recipe)):
+            if entry is None and (reason := self._why_not(trials, recipe, host)):
                 entry = Entry(recipe.name, recipe.title, False, f"not tried: {reason}", failure=reason)
             if entry is None:
                 self._tell(number, recipes, recipe.title)
@@ -152,10 +165,13 @@ class Optimizer:
         """Whether what the ledger says is still there: the folder of one that passed."""
         return entry is not None and (not entry.passed or (self.place.candidates / entry.name).is_dir())
 
-    def _why_not(self, trials: Trials, recipe: Recipe) -> str:
-        if monotonic() - self._started > self._options.budget:
-            return recipe.unsuitable(trials.parent) or f"the budget of {self._options.budget:.0f} s is spent"
-        return recipe.unsuitable(trials.parent)
+    def _why_not(self, trials: Trials, recipe: Recipe, host: Host) -> str:
+        if reason := recipe.unsuitable(trials.parent):
+            return reason
+        if (backend := _backend(recipe)) in host.lacks:
+            return f"{self._target.name} has no {backend}"
+        spent = monotonic() - self._started > self._options.budget
+        return f"the budget of {self._options.budget:.0f} s is spent" if spent else ""
 
     def _try(self, trials: Trials, recipe: Recipe) -> Entry:
         timeout = max(self._options.budget, self._options.patience)
@@ -172,17 +188,19 @@ class Optimizer:
 
     # The end
 
-    def _finish(self, trials: Trials, held_out: HeldOut, tried: Sequence[tuple[Recipe, Entry]]) -> Search:
+    def _finish(self, trials: Trials, held_out: HeldOut, tried: Sequence[tuple[Recipe, Entry]], host: Host) -> Search:
         entries = tuple(entry for _, entry in tried)
         won = gate.best(entries, self._options.objective)
-        search = self._search(trials, held_out, entries, won)
+        search = self._search(trials, held_out, entries, won, host)
         if won is not None:
             self._publish(search, won)
         report.write(search, self.place.reports)
         shutil.rmtree(self.place.candidates, ignore_errors=True)
         return search
 
-    def _search(self, trials: Trials, held_out: HeldOut, entries: tuple[Entry, ...], won: Entry | None) -> Search:
+    def _search(
+        self, trials: Trials, held_out: HeldOut, entries: tuple[Entry, ...], won: Entry | None, host: Host
+    ) -> Search:
         options, files = self._options, self.place.files
         return Search(
             model=files.name,
@@ -201,8 +219,9 @@ class Optimizer:
             winner=won.name if won else "",
             out=str(self.place.out) if won else "",
             seconds=monotonic() - self._started,
-            machine=machine(),
-            libraries=libraries(),
+            target=self._target.name,
+            machine=host.machine,
+            libraries=host.libraries,
         )
 
     def _publish(self, search: Search, won: Entry) -> None:
@@ -213,7 +232,8 @@ class Optimizer:
             name: getattr(search, name)
             for name in ("metric", "output", "objective", "max_drop", "rows", "calibration", "fingerprint")
         }
-        write_lineage(folder, parent, {**shown, "score": asdict(search.score)}, search.parent, won)
+        measured_on = {name: getattr(search, name) for name in ("target", "machine", "libraries")}
+        write_lineage(folder, parent, {**shown, "score": asdict(search.score)}, search.parent, won, measured_on)
         self.place.publish(folder)
 
 
@@ -221,6 +241,15 @@ def _recipes(parent: Parent) -> list[Recipe]:
     from forwardpass.optimize.recipes import create_recipes  # heavy libraries come with some of them
 
     return create_recipes(parent)
+
+
+def _backend(recipe: Recipe) -> str:
+    """What runs the model that a recipe makes, as far as it says."""
+    from forwardpass.optimize.recipes.stage import StagedRecipe
+
+    if not isinstance(recipe, StagedRecipe):
+        return ""
+    return (recipe.backend and recipe.backend.name) or ARTIFACTS[recipe.suffix]
 
 
 def _combine(first: Recipe, second: Recipe) -> Recipe | None:

@@ -26,6 +26,7 @@ from forwardpass.optimize.place import Place
 from forwardpass.optimize.quality import Judge
 from forwardpass.optimize.recipe import Parent
 from forwardpass.optimize.results import Objective
+from forwardpass.optimize.targets import Target
 from forwardpass.optimize.trial import Trials
 from forwardpass.registry import digest_files
 from forwardpass.types import Columns
@@ -77,11 +78,17 @@ def read_parent(place: Place, options: Options, on_note: Callable[[str], None]) 
 
 
 def prepare(
-    place: Place, options: Options, parent: Parent, held_out: HeldOut, on_note: Callable[[str], None]
+    place: Place,
+    options: Options,
+    parent: Parent,
+    held_out: HeldOut,
+    on_note: Callable[[str], None],
+    target: Target | None = None,
 ) -> Trials:
-    """The parent's answers, the metric that judges them, and whether there are rows enough."""
+    """The parent's answers on the target, the metric that judges them, and whether there are rows enough."""
     rows = held_out.rows
-    probes = Probes(place.work / "probe", options.threads, options.seconds, timeout=max(LONGEST, 10 * options.budget))
+    longest = max(LONGEST, 10 * options.budget)
+    probes = Probes(place.work / "probe", options.threads, options.seconds, longest, target)
     probes.use(rows.columns)
     started = monotonic()
     answers = probes.predict(place.path)
@@ -102,8 +109,9 @@ def prepare(
     return Trials(parent, place.path, probes, judge, rules, options.rounds)
 
 
-def facts_of(place: Place, options: Options, trials: Trials, held_out: HeldOut) -> dict[str, str]:
+def facts_of(place: Place, options: Options, trials: Trials, held_out: HeldOut, target: Target) -> dict[str, str]:
     """What verdicts depend on, by the name that a refusal gives it."""
+    elsewhere = {"--target": target.name} if target.name != "local" else {}
     source = sha256(options.source.read_bytes()).hexdigest() if options.source else ""
     digests = {f"model file {name}": digest for name, digest in digest_files(place.files).items()}
     return {
@@ -117,6 +125,7 @@ def facts_of(place: Place, options: Options, trials: Trials, held_out: HeldOut) 
         "--calibration-rows": str(len(held_out.calibration)),
         "--threads": str(options.threads),
         "--source": source,
+        **elsewhere,
     }
 
 

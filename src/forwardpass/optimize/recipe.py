@@ -29,12 +29,15 @@ class Parent:
 
     ``calibration`` are batches of what the artifact takes, after preprocessing; its rows are never
     held-out rows. ``source`` is the user's Python file with the PyTorch model and its training data,
-    for recipes that train; None where there is none.
+    for recipes that train; None where there is none. ``cores`` and ``flags`` are of the processor that will run it,
+    where that is not this machine's.
     """
 
     files: ModelFiles
     calibration: Sequence[Columns] = field(default=(), repr=False)
     source: Path | None = None
+    cores: int | None = None
+    flags: frozenset[str] | None = None
 
 
 class Recipe(ABC):

@@ -88,12 +88,18 @@ def markdown(search: Search) -> str:
 def verdict(search: Search) -> str:
     """What came of it, in a sentence or two."""
     if (won := search.won) is not None:
-        return f"{won.title} is the best: {won.reason}. It is at {search.out}; the parent stays as it was."
+        return f"{won.title} is the best: {won.reason}. It is at {_near(search.out)}; the parent stays as it was."
     measured = sum(entry.figures is not None for entry in search.entries)
     return (
         f"The parent is the best: of {len(search.entries)} candidates {measured} could be measured, and none passed. "
         "Nothing was changed."
     )
+
+
+def _near(path: str) -> str:
+    """A path as one would write it here."""
+    here = Path.cwd()
+    return str(Path(path).relative_to(here)) if Path(path).is_relative_to(here) else path
 
 
 def _title(search: Search) -> str:
@@ -110,9 +116,13 @@ def _facts(search: Search) -> list[str]:
     return [
         f"The parent's {found} on {search.rows:,} held-out rows{apart}{unusable}. "
         f"Allowed drop: {search.gate.amount(search.max_drop)}.",
-        f"{search.machine.get('processor')}, {search.machine.get('cores')} cores; {search.seconds:.0f} s; "
-        f"data {search.fingerprint[:12]}.",
+        f"{_where(search)}; {search.seconds:.0f} s; data {search.fingerprint[:12]}.",
     ]
+
+
+def _where(search: Search) -> str:
+    measured = "" if search.target == "local" else f"Measured on {search.target}: "
+    return f"{measured}{search.machine.get('processor')}, {search.machine.get('cores')} cores"
 
 
 def _versions(search: Search) -> str:

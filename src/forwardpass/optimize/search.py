@@ -16,7 +16,7 @@ class Search:
     """``winner`` is the name of the candidate that became ``out``; both are empty where the parent is the best.
 
     ``rows`` are held-out, ``calibration`` are not, ``unusable`` were left out of both. ``entries`` are all candidates,
-    in the order in which they were tried.
+    in the order in which they were tried. ``machine`` and ``libraries`` are the target's, where they were measured.
     """
 
     model: str
@@ -37,6 +37,7 @@ class Search:
     seconds: float
     machine: dict[str, Any]
     libraries: dict[str, str]
+    target: str = "local"
 
     @property
     def gate(self) -> Gate:

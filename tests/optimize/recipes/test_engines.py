@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -8,9 +9,11 @@ from tests import artifacts
 from tests.optimize.recipes import parents
 
 from forwardpass.config import BackendConfig
+from forwardpass.optimize import processor
+from forwardpass.optimize.processor import cpu_flags
 from forwardpass.optimize.recipe import Parent
-from forwardpass.optimize.recipes import engines
-from forwardpass.optimize.recipes.engines import EngineRecipe, cpu_flags, create_engines
+from forwardpass.optimize.recipes import create_recipes, engines
+from forwardpass.optimize.recipes.engines import EngineRecipe, create_engines
 from forwardpass.registry import find_model
 
 
@@ -23,7 +26,7 @@ def forget_the_cpu() -> Iterator[None]:
 def pretend_cpu(monkeypatch: pytest.MonkeyPatch, folder: Path, text: str) -> None:
     cpu_flags.cache_clear()
     (folder / "cpuinfo").write_text(text)
-    monkeypatch.setattr(engines, "CPU_INFO", folder / "cpuinfo")
+    monkeypatch.setattr(processor, "CPU_INFO", folder / "cpuinfo")
 
 
 @pytest.mark.parametrize("recipe", create_engines(2), ids=lambda recipe: recipe.name)
@@ -70,7 +73,7 @@ def test_the_provider_is_for_intels_cpus(monkeypatch: pytest.MonkeyPatch, folder
 
 def test_a_cpu_that_does_not_say(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
     cpu_flags.cache_clear()
-    monkeypatch.setattr(engines, "CPU_INFO", folder / "missing")
+    monkeypatch.setattr(processor, "CPU_INFO", folder / "missing")
     assert cpu_flags() == frozenset()
 
 
@@ -87,6 +90,19 @@ def test_a_library_that_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
     parent, _ = parents.digits()
     monkeypatch.setitem(engines._LIBRARIES, "openvino", ("no_such_library",))
     assert EngineRecipe(BackendConfig("openvino")).unsuitable(parent) == "no-such-library is not installed"
+
+
+def test_for_another_machine_its_processor_counts(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
+    """Not this one's, and not what is installed here: nothing of it is run to make the candidate."""
+    parent = replace(parents.digits()[0], cores=6, flags=frozenset({"asimdhp"}))
+    pretend_cpu(monkeypatch, folder, "vendor_id\t: GenuineIntel\nflags\t\t: fpu avx512_bf16 avx512f\n")
+    monkeypatch.setitem(engines._LIBRARIES, "openvino", ("no_such_library",))
+    bf16, fp16 = (EngineRecipe(BackendConfig("openvino", precision)) for precision in ("bf16", "fp16"))
+    assert bf16.unsuitable(parent) == "its CPU does not compute in BF16"
+    assert fp16.unsuitable(parent) == ""
+    assert "Intel's CPUs alone" in EngineRecipe(BackendConfig("onnxruntime-openvino")).unsuitable(parent)
+    threads = [recipe.threads for recipe in create_recipes(parent) if isinstance(recipe, EngineRecipe)]
+    assert [count for count in threads if count] == [1, 2, 4, 6]
 
 
 def test_what_the_model_is_already(folder: Path) -> None:

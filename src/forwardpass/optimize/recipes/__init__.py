@@ -32,7 +32,7 @@ def create_recipes(parent: Parent) -> list[Recipe]:
     Those that train are left out where there is no source file: their absence needs no explanation.
     """
     trained: list[Recipe] = [*(Prune(ratio) for ratio in RATIOS), Distill()] if parent.source is not None else []
-    return [*create_engines(), ToOnnx(), *create_quantisers(), *create_compressors(), *trained]
+    return [*create_engines(parent.cores), ToOnnx(), *create_quantisers(), *create_compressors(), *trained]
 
 
 def combine(first: Recipe, second: Recipe) -> Recipe | None:

@@ -7,16 +7,15 @@ precision is tried only where the CPU computes in it: elsewhere it is emulated, 
 from __future__ import annotations
 
 from dataclasses import replace
-from functools import cache
 from pathlib import Path
 
 from forwardpass.artifacts import ARTIFACTS
 from forwardpass.config import BackendConfig, available_cores
+from forwardpass.optimize.processor import cpu_flags
 from forwardpass.optimize.recipe import Parent, write_model
 from forwardpass.optimize.recipes.graph import read_graph
 from forwardpass.optimize.recipes.stage import Stage, StagedRecipe, missing
 
-CPU_INFO = Path("/proc/cpuinfo")
 # Linux's names for the instructions, of x86 and of Arm.
 _INSTRUCTIONS = {
     "fp32": (),
@@ -60,13 +59,15 @@ class EngineRecipe(StagedRecipe):
         artifact, own = parent.files.artifact, parent.files.config
         if not self.runs(artifact.suffix):
             return f"{_TITLES[library]} does not run {artifact.suffix} files"
-        if lacking := missing(*_LIBRARIES[library]):
+        lacking = missing(*_LIBRARIES[library])
+        if lacking and parent.flags is None:  # elsewhere it need not be here: nothing is run to make this
             return lacking
-        if library == "onnxruntime-openvino" and not cpu_flags().intersection(_INTEL):
+        flags = cpu_flags() if parent.flags is None else parent.flags
+        if library == "onnxruntime-openvino" and not flags.intersection(_INTEL):
             return "ONNX Runtime's OpenVINO runs on Intel's CPUs alone"
         needed = _INSTRUCTIONS[precision]
-        if needed and not cpu_flags().intersection(needed):
-            return f"this CPU does not compute in {precision.upper()}"
+        if needed and not flags.intersection(needed):
+            return f"{'this' if parent.flags is None else 'its'} CPU does not compute in {precision.upper()}"
         engine = replace(own.backend, name=own.backend.name or ARTIFACTS[artifact.suffix])
         if (engine, own.threads) == (self.backend, self.threads):
             return "the model runs so already"
@@ -98,16 +99,3 @@ def create_engines(cores: int | None = None) -> list[EngineRecipe]:
         for precision in _INSTRUCTIONS
     ]
     return plain + others
-
-
-@cache
-def cpu_flags() -> frozenset[str]:
-    """What the first core can do, and whose it is, as Linux names it; empty where it does not say."""
-    if not CPU_INFO.is_file():
-        return frozenset()
-    found: set[str] = set()
-    for line in CPU_INFO.read_text().partition("\n\n")[0].splitlines():
-        name, _, words = line.partition(":")
-        if name.strip() in ("vendor_id", "flags", "Features"):
-            found.update(words.split())
-    return frozenset(found)

@@ -14,8 +14,8 @@ from tempfile import TemporaryDirectory
 from typing import Literal
 
 from forwardpass.config import BackendConfig
+from forwardpass.optimize.processor import cpu_flags
 from forwardpass.optimize.recipe import Parent, write_model
-from forwardpass.optimize.recipes.engines import cpu_flags
 from forwardpass.optimize.recipes.graph import NEURAL, read_graph
 from forwardpass.optimize.recipes.stage import Stage, StagedRecipe, missing, quietly
 from forwardpass.types import Columns
@@ -54,7 +54,7 @@ class DynamicInt8(StagedRecipe):
                 folder / ARTIFACT,
                 op_types_to_quantize=list(_DYNAMIC),
                 per_channel=True,
-                reduce_range=_narrow(),
+                reduce_range=_narrow(parent),
                 weight_type=quantization.QuantType.QInt8,
                 extra_options={"MatMulConstBOnly": True},
             )
@@ -90,7 +90,7 @@ class StaticInt8(StagedRecipe):
                 quant_format=quantization.QuantFormat.QDQ,
                 op_types_to_quantize=_static_operators(parent.files.artifact),
                 per_channel=True,
-                reduce_range=_narrow(),
+                reduce_range=_narrow(parent),
                 activation_type=quantization.QuantType.QUInt8,
                 weight_type=quantization.QuantType.QInt8,
                 calibrate_method={
@@ -166,6 +166,6 @@ def _static_operators(artifact: Path) -> list[str]:
     return [*_STATIC, *(() if graph.count("Softmax", "Attention") else _BETWEEN)]
 
 
-def _narrow() -> bool:
+def _narrow(parent: Parent) -> bool:
     """Seven bits, where the CPU sums products of eight in sixteen bits, which overflow."""
-    return not cpu_flags().intersection(_VNNI)
+    return not (cpu_flags() if parent.flags is None else parent.flags).intersection(_VNNI)
