@@ -21,7 +21,7 @@ from typing import Any
 
 import yaml
 
-from forwardpass.config import InputConfig, Limits, ModelConfig
+from forwardpass.config import ActionConfig, EscalationConfig, InputConfig, Limits, ModelConfig, RemoteConfig
 from forwardpass.pipeline import Step, step_classes
 
 PAGE = Path(__file__).parent / "model-yaml.md"
@@ -77,6 +77,24 @@ or a value of the wrong type stops the model from loading, with a message that n
 ```yaml
 """
 
+COMPOSED = """\
+## Models without an artifact
+
+A folder whose `model.yaml` has `cascade` or `remote` needs no artifact; see [gateway.md](gateway.md).
+
+```yaml
+cascade: [small, large]       # models of the same server, the cheapest first
+escalation:
+  confidence: probabilities   # output of the first
+  threshold: 0.9
+```
+
+```yaml
+remote:
+  urls: [https://one.example:8000, https://two.example:8000]
+```
+"""
+
 STEPS = """\
 ## Steps
 
@@ -123,6 +141,7 @@ _PLURALS = {
     "number": "numbers",
     "whole number": "whole numbers",
     "text or whole number": "texts or whole numbers",
+    "keys below": "mappings, keys below",
     "step": "steps",
 }
 
@@ -134,6 +153,10 @@ def page() -> str:
         "## Keys\n\n" + table(ModelConfig),
         "### Keys of one input\n\n`inputs` maps each input's name to these.\n\n" + table(InputConfig),
         "### Keys of `limits`\n\n" + table(Limits),
+        COMPOSED.rstrip(),
+        "### Keys of `escalation`\n\n" + table(EscalationConfig),
+        "### Keys of `remote`\n\n" + table(RemoteConfig),
+        "### Keys of one of the `actions`\n\n" + table(ActionConfig),
         STEPS.rstrip(),
         *step_sections(),
     ]

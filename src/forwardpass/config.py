@@ -117,7 +117,7 @@ class EscalationConfig:
     """When a cascade asks its next model; `forwardpass calibrate` writes this."""
 
     confidence: str = field(
-        metadata=doc("output of the first model that holds the probability of each class, or of its one answer")
+        metadata=doc("output of the first model with the probability of each class or, of two classes, of one of them")
     )
     threshold: float = field(metadata=doc("confidence from which an answer is sure, after `temperature`"))
     temperature: float = field(
@@ -230,6 +230,10 @@ class Settings:
         metadata=doc(
             "folder that jobs over the API may read and write, and prefixes such as `s3://bucket/some`; default: none"
         ),
+    )
+    intake: str | None = field(
+        default=None,
+        metadata=doc("folder that keeps what devices send from their outboxes; default: nothing is taken in"),
     )
     tune_after: float = field(
         default=60.0,

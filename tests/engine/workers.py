@@ -23,6 +23,7 @@ from forwardpass.config import Limits
 from forwardpass.engine.messages import FailedHead, ReadyHead
 from forwardpass.engine.nursery import Nursery
 from forwardpass.engine.replicas import Replicas
+from forwardpass.engine.starter import Starter
 from forwardpass.errors import ForwardpassError
 from forwardpass.registry import ModelLocation
 from forwardpass.scheduler import Request, Scheduler
@@ -82,12 +83,12 @@ class Awaited(Request):
 class Fleet:
     """Replicas of one model with their scheduler."""
 
-    def __init__(self, nursery: Nursery, path: Path, count: int, limits: Limits) -> None:
+    def __init__(self, starter: Starter, path: Path, count: int, limits: Limits) -> None:
         self.limits = limits
         self.failed: list[FailedHead] = []
         self.observed: list[Request] = []
         location = ModelLocation(path.stem, "1", path)
-        self.replicas = Replicas(nursery, location, count, 1, self._on_ready, self.failed.append)
+        self.replicas = Replicas(starter, location, count, 1, self._on_ready, self.failed.append)
 
     def _on_ready(self, ready: ReadyHead) -> Scheduler:
         loop = asyncio.get_running_loop()
@@ -109,9 +110,9 @@ class Fleet:
 
 
 @contextlib.asynccontextmanager
-async def fleet(nursery: Nursery, path: Path, count: int = 1, limits: Limits | None = None) -> AsyncIterator[Fleet]:
+async def fleet(starter: Starter, path: Path, count: int = 1, limits: Limits | None = None) -> AsyncIterator[Fleet]:
     """Replicas of the model at a path, started; stopped for sure."""
-    made = Fleet(nursery, path, count, limits or Limits())
+    made = Fleet(starter, path, count, limits or Limits())
     made.replicas.start()
     try:
         yield made
@@ -119,14 +120,14 @@ async def fleet(nursery: Nursery, path: Path, count: int = 1, limits: Limits | N
         await made.replicas.stop()
 
 
-def run(nursery: Nursery, main: Callable[[], Coroutine[Any, Any, None]]) -> None:
+def run(starter: Starter, main: Callable[[], Coroutine[Any, Any, None]]) -> None:
     """Run a test on the server's kind of loop; what a callback raises fails the test."""
     wrong: list[dict[str, Any]] = []
 
     async def inside() -> None:
         loop = asyncio.get_running_loop()
         loop.set_exception_handler(lambda _, context: wrong.append(context))
-        nursery.listen(loop)
+        starter.listen(loop)
         await main()
 
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:

@@ -44,6 +44,11 @@ class Engine:
     @classmethod
     def open(cls, files: ModelFiles, threads: int | None = None) -> Engine:
         """Load a version. Raises ``InvalidModel`` saying what is wrong with its folder."""
+        if files.config.composed:
+            raise InvalidModel(
+                f"model {files.name!r} has no artifact of its own: it is made of other models, or lies elsewhere; "
+                "serve it together with them (forwardpass serve), and ask it there"
+            )
         count = threads or files.config.threads or available_cores()
         return cls(files, create_backend(files.artifact, count, files.config.backend))
 

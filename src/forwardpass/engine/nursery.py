@@ -14,11 +14,11 @@ import sys
 from collections import deque
 from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import dataclass
 
 import msgspec
 
 from forwardpass.engine.link import Link
+from forwardpass.engine.starter import Born
 from forwardpass.engine.template import Ended, Fork, Forked
 from forwardpass.errors import NotReady
 from forwardpass.registry import ModelLocation
@@ -27,16 +27,8 @@ log = logging.getLogger(__name__)
 _decoder = msgspec.msgpack.Decoder(Forked | Ended)
 
 
-@dataclass(frozen=True, slots=True)
-class Born:
-    """A forked worker: its process, and one link for each front."""
-
-    pid: int
-    links: list[Link]
-
-
 class Nursery:
-    """One template process, started again should it die."""
+    """A ``Starter``: one template process, started again should it die."""
 
     def __init__(self, log_level: str = "info") -> None:
         self._log_level = log_level
@@ -59,11 +51,6 @@ class Nursery:
         measures: bool = False,
         fronts: int = 1,
     ) -> Born:
-        """A new worker that loads the model. ``on_end`` is told its exit status (minus the signal).
-
-        ``measures``: while nothing is asked of it, it says what batches take. ``fronts`` is the
-        number of links to make. Raises ``NotReady`` where the template cannot fork.
-        """
         assert self._loop is not None, "listen first"
         order = Fork(model.name, model.version, str(model.path.resolve()), threads, self._log_level, measures)
         with ExitStack() as always, ExitStack() as on_error:

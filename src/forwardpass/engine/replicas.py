@@ -16,8 +16,8 @@ from time import perf_counter
 from forwardpass.engine.group import GRACE, ReplicaGroup
 from forwardpass.engine.link import Link
 from forwardpass.engine.messages import FailedHead, ReadyHead
-from forwardpass.engine.nursery import Nursery
 from forwardpass.engine.replica import WorkerReplica
+from forwardpass.engine.starter import Starter
 from forwardpass.errors import NotReady
 from forwardpass.registry import ModelLocation
 from forwardpass.scheduler import Scheduler
@@ -42,7 +42,7 @@ class Replicas(ReplicaGroup):
 
     def __init__(
         self,
-        nursery: Nursery,
+        starter: Starter,
         location: ModelLocation,
         count: int,
         threads: int,
@@ -55,7 +55,7 @@ class Replicas(ReplicaGroup):
         self.location = location
         self.count = count
         self.restarts = 0
-        self._nursery = nursery
+        self._starter = starter
         self._threads = threads
         self._on_failed = on_failed
         self._fronts = fronts
@@ -145,7 +145,7 @@ class Replicas(ReplicaGroup):
         await asyncio.sleep(delay)
         try:
             measures, self._measures = self._measures, False
-            born = await self._nursery.fork(
+            born = await self._starter.fork(
                 self.location, self._threads, self._ended, measures=measures, fronts=self._fronts
             )
         except NotReady as error:

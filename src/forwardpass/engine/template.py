@@ -76,15 +76,15 @@ def _fork(control: socket.socket) -> bool:
     order = msgspec.msgpack.decode(data, type=Fork)
     pid = os.fork()
     if pid == 0:
-        _become_worker(control, order, fds)
+        become_worker(control, order, fds)
     for fd in fds:
         os.close(fd)
     control.send(msgspec.msgpack.encode(Forked(pid)))
     return True
 
 
-def _become_worker(control: socket.socket, order: Fork, fds: list[int]) -> None:
-    """Never returns: the forked process serves its front and ends."""
+def become_worker(control: socket.socket, order: Fork, fds: list[int]) -> None:
+    """Never returns: this process serves its front and ends. ``control`` is where the order came from."""
     from pathlib import Path
 
     from forwardpass.engine.worker import serve

@@ -42,7 +42,10 @@ class ModelLocation:
 
 @dataclass(frozen=True)
 class ModelFiles:
-    """One version's files, with ``model.yaml`` read; ``folder`` is where that and its resources lie."""
+    """One version's files, with ``model.yaml`` read; ``folder`` is where that and its resources lie.
+
+    Where ``config.composed`` says that there is no artifact, ``model.yaml`` stands in its place.
+    """
 
     name: str
     version: str
@@ -57,6 +60,8 @@ class ModelFiles:
 
     def backend(self) -> BackendConfig:
         """The backend that runs the artifact, by its name also where ``model.yaml`` names none."""
+        if self.config.composed:
+            raise InvalidModel(f"model {self.name!r} has no artifact of its own, so no backend runs it")
         name = self.config.backend.name or ARTIFACTS[artifact_suffix(self.artifact) or ""]
         return replace(self.config.backend, name=name)
 
@@ -108,6 +113,8 @@ def read_model(location: ModelLocation) -> ModelFiles:
     shared = _is_version_of(beside, location.name) and not (beside / MODEL_FILE).is_file()
     folder = beside.parent if shared and (beside.parent / MODEL_FILE).is_file() else beside
     config = read_model_config(folder)
+    if config.composed and path.is_dir():
+        return ModelFiles(location.name, location.version, folder, folder / MODEL_FILE, config)
     artifact = _choose_artifact(path, config.artifact) if path.is_dir() else path
     tuned = find_tuned(artifact) if artifact.is_file() else None
     if tuned is not None:

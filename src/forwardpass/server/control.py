@@ -11,17 +11,18 @@ import asyncio
 import functools
 import gc
 import logging
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
 from forwardpass.config import Settings
 from forwardpass.engine.messages import FailedHead, ReadyHead
-from forwardpass.engine.nursery import Nursery
 from forwardpass.engine.replicas import Replicas
+from forwardpass.engine.starter import Starter
 from forwardpass.errors import ForwardpassError, InvalidInput, InvalidModel, NotFound, NotReady, nearest
-from forwardpass.registry import ModelLocation, locate_models, read_model
+from forwardpass.registry import ModelFiles, ModelLocation, locate_models, read_model
 from forwardpass.scheduler import Scheduler
+from forwardpass.server.composed import Composer, Composition
 from forwardpass.server.dataplane import DataPlane
 from forwardpass.server.fronts.fronts import Fronts
 from forwardpass.server.plan import plan_model
@@ -31,10 +32,19 @@ log = logging.getLogger(__name__)
 
 
 class Control:
-    """Starts and stops models. ``on_change`` is called when one appears, is ready, or goes."""
+    """Starts and stops models. ``on_change`` is called when one appears, is ready, or goes.
+
+    ``composer`` puts models together that have no artifact; without one they are refused.
+    """
 
     def __init__(
-        self, dataplane: DataPlane, nursery: Nursery, settings: Settings, paths: Sequence[Path], fronts: Fronts
+        self,
+        dataplane: DataPlane,
+        nursery: Starter,
+        settings: Settings,
+        paths: Sequence[Path],
+        fronts: Fronts,
+        composer: Composer | None = None,
     ) -> None:
         self.fronts = fronts
         self.on_change: Callable[[], None] = lambda: None
@@ -42,6 +52,7 @@ class Control:
         self._nursery = nursery
         self._settings = settings
         self._paths = paths
+        self._composer = composer
 
     def locations(self) -> list[ModelLocation]:
         """Every version that lies under the served paths now."""
@@ -100,11 +111,15 @@ class Control:
     async def renew(self) -> None:
         """Load everything again beside what runs, because a front was started that has no workers."""
         for served in self._dataplane.all():
-            if served not in self._dataplane.all():  # unloaded or replaced meanwhile
+            if served.composed is not None or served not in self._dataplane.all():  # unloaded or replaced meanwhile
                 continue
             with suppress(InvalidModel):  # logged; the old one serves on
                 await self._replace(served.location)
         await self.fronts.settle()
+
+    def begin(self, location: ModelLocation) -> ServedModel:
+        """Load a version whose name means it at once; it answers when it is ready."""
+        return self._begin(location)
 
     def _begin(self, location: ModelLocation) -> ServedModel:
         served = self._launch(location)
@@ -134,12 +149,14 @@ class Control:
 
     # A version that is tried before it answers for its name
 
-    async def try_out(self, location: ModelLocation) -> ServedModel:
+    async def try_out(self, location: ModelLocation, beside: Mapping[str, ServedModel] | None = None) -> ServedModel:
         """A version loaded beside what serves, under no name yet; ``DataPlane.infer`` answers for it.
 
-        End it with ``adopt`` or ``discard``. Raises ``InvalidModel`` where it cannot be loaded; nothing is left of it.
+        ``beside`` are others that are tried with it: a cascade asks them in place of those that serve under their
+        names. End it with ``adopt`` or ``discard``. Raises ``InvalidModel`` where it cannot be loaded; nothing is left
+        of it.
         """
-        tried = self._launch(location)
+        tried = self._launch(location, beside)
         try:
             await _loaded(tried)
         except BaseException:
@@ -164,7 +181,7 @@ class Control:
         """End a version that was tried, or that another was adopted in place of."""
         await self._end(tried)
 
-    def _launch(self, location: ModelLocation) -> ServedModel:
+    def _launch(self, location: ModelLocation, beside: Mapping[str, ServedModel] | None = None) -> ServedModel:
         """A version whose workers are on their way; a folder that cannot be read fails at once."""
         served = ServedModel(location)
         served.share = self.fronts.admit(served)
@@ -173,11 +190,18 @@ class Control:
         except ForwardpassError as error:
             self._failed(served, FailedHead(type(error).__name__, error.message))
             return served
+        if files.config.composed:
+            self._compose(served, files, beside or {})
+        else:
+            self._start_workers(served, files)
+        return served
+
+    def _start_workers(self, served: ServedModel, files: ModelFiles) -> None:
         served.plan = plan = plan_model(files.config, self._settings, files.artifact.stat().st_size)
         served.limits = files.config.limits
         served.replicas = Replicas(
             self._nursery,
-            location,
+            served.location,
             plan.replicas,
             plan.threads,
             functools.partial(self._ready, served),
@@ -186,10 +210,40 @@ class Control:
             functools.partial(self.fronts.attach, served),
         )
         served.replicas.start()
-        return served
 
-    def _ready(self, served: ServedModel, ready: ReadyHead) -> Scheduler:
-        scheduler = self._dataplane.open(served, ready)
+    def _compose(self, served: ServedModel, files: ModelFiles, tried: Mapping[str, ServedModel]) -> None:
+        """Start what answers for a model without an artifact."""
+        served.limits = files.config.limits
+        opened = functools.partial(self._opened, served)
+        waits, answers = functools.partial(self._waits, served), functools.partial(self._answers, served)
+        try:
+            if self._composer is None:
+                raise InvalidModel("it has no artifact but is made of other models, which are not offered here")
+            composition = Composition(served, files, self._dataplane, opened, waits, answers, tried)
+            served.replicas = served.composed = self._composer(composition)
+        except ForwardpassError as error:
+            self._failed(served, FailedHead(type(error).__name__, error.message))
+        else:
+            served.composed.start()
+
+    def _opened(self, served: ServedModel, ready: ReadyHead, joined: bool) -> Scheduler:
+        return self._ready(served, ready, joined=joined)
+
+    def _waits(self, served: ServedModel, reason: str) -> None:
+        """It cannot answer now, and may again."""
+        if served.state is State.UNLOADING or served.reason == reason:
+            return
+        log.warning("%s: %s", served.name, reason)
+        served.state, served.reason = State.UNAVAILABLE, reason
+        self.on_change()
+
+    def _answers(self, served: ServedModel) -> None:
+        if served.scheduler is not None and served.state is State.UNAVAILABLE:
+            served.state, served.reason = State.READY, ""
+            self.on_change()
+
+    def _ready(self, served: ServedModel, ready: ReadyHead, *, joined: bool = True) -> Scheduler:
+        scheduler = self._dataplane.open(served, ready, joined=joined)
         self.on_change()
         return scheduler
 

@@ -41,12 +41,15 @@ class DataPlane:
             raise NotFound(f"model {name!r} has no version {version!r}.{nearest(version, versions)}")
         return versions[version]
 
-    def open(self, served: ServedModel, ready: ReadyHead) -> Scheduler:
-        """The first worker of a version is ready: from now on it can answer."""
+    def open(self, served: ServedModel, ready: ReadyHead, *, joined: bool = True) -> Scheduler:
+        """The first worker of a version is ready: from now on it can answer.
+
+        Without ``joined``, every request is a batch of its own also where the model is batched.
+        """
         served.signature, served.info = ready.signature, ready.info
         served.scheduler = Scheduler(
             served.limits,
-            ready.signature.batched,
+            joined and ready.signature.batched,
             clock,
             asyncio.get_running_loop(),
             partial(self.recorder, served),
@@ -60,6 +63,10 @@ class DataPlane:
     def publish(self, served: ServedModel) -> None:
         """Its name and version mean this one from now on."""
         self.models.setdefault(served.name, {})[served.version] = served
+
+    def publishes(self, served: ServedModel) -> bool:
+        """Whether its name and version mean this one."""
+        return self.models.get(served.name, {}).get(served.version) is served
 
     def withdraw(self, served: ServedModel) -> None:
         """Its name and version mean nothing any more, unless they already mean another."""

@@ -47,6 +47,10 @@ class Recorder:
         elif len(ended) == 1:
             self.call_later(WAIT, self.flush)
 
+    def add(self, sink: Sink) -> None:
+        """Hand records to this sink too, from now on."""
+        self._sinks = (*self._sinks, sink)
+
     def flush(self) -> None:
         """Make the records of all requests that have ended."""
         ended, self._ended = self._ended, []
@@ -69,7 +73,10 @@ def record(served: ServedModel, request: Request, now: float, at: float) -> Reco
             request.bytes_out, now - request.arrived, queue, 0.0, 0.0, 0.0, 0.0, 0,
         )  # fmt: skip
     whole = request.whole
-    compute = _share(request) if whole is None else sum(map(_share, whole.parts))
+    if served.composed is not None:
+        compute = 0.0  # others computed, and have records of it
+    else:
+        compute = _share(request) if whole is None else sum(map(_share, whole.parts))
     return Record(
         request.id, served.name, served.version, request.door, outcome, at, request.rows, request.bytes_in,
         request.bytes_out, now - request.arrived, queue, times.preprocess, times.forward, times.postprocess,

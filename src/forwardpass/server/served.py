@@ -8,11 +8,11 @@ from enum import StrEnum
 from time import perf_counter
 
 from forwardpass.config import Limits
-from forwardpass.engine.replicas import Replicas
 from forwardpass.errors import NotReady
 from forwardpass.registry import ModelLocation
 from forwardpass.scheduler import Scheduler
 from forwardpass.scheduler.share import QueueShare
+from forwardpass.server.composed import Composed, Workers
 from forwardpass.server.plan import ModelPlan
 from forwardpass.types import InputType, ModelInfo, Signature
 
@@ -40,7 +40,8 @@ class ServedModel:
         self.limits = Limits()
         self.signature = Signature((), (), False)
         self.info = ModelInfo()
-        self.replicas: Replicas | None = None
+        self.replicas: Workers | None = None
+        self.composed: Composed | None = None  # the same, of a model without an artifact
         self.scheduler: Scheduler | None = None
         self.plan: ModelPlan | None = None
         self.key = 0  # of this load of it, over all fronts

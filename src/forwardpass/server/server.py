@@ -18,6 +18,7 @@ from forwardpass.config import Settings
 from forwardpass.engine.nursery import Nursery
 from forwardpass.errors import InvalidSettings
 from forwardpass.monitoring import Metrics
+from forwardpass.server.composed import Composer
 from forwardpass.server.control import Control
 from forwardpass.server.dataplane import DataPlane
 from forwardpass.server.fronts.fronts import Fronts
@@ -25,6 +26,7 @@ from forwardpass.server.handover import hand_over
 from forwardpass.server.http.app import App
 from forwardpass.server.http.jobs import Bulk
 from forwardpass.server.http.server import LINGER, HttpServer
+from forwardpass.server.intake import Intake
 from forwardpass.server.loop import freeze, run_loop
 from forwardpass.server.plan import plan_fronts
 from forwardpass.server.records import Recorder, Sink
@@ -89,9 +91,11 @@ def run(
     sinks: Sequence[Sink] = (),
     bulk: Bulk | None = None,
     tuning: Tuning | None = None,
+    composer: Composer | None = None,
+    intake: Intake | None = None,
 ) -> None:
     """Serve until a signal says stop. ``on_ready`` is called once all models are up, or have failed."""
-    server = Server(paths, settings, sockets, nursery, sinks, bulk, tuning)
+    server = Server(paths, settings, sockets, nursery, sinks, bulk, tuning, composer, intake)
     run_loop(server.main(on_ready))
 
 
@@ -107,18 +111,21 @@ class Server:
         sinks: Sequence[Sink],
         bulk: Bulk | None,
         tuning: Tuning | None,
+        composer: Composer | None,
+        intake: Intake | None,
     ) -> None:
         self.settings = settings
         metrics = Metrics()
         self.dataplane = DataPlane(Recorder((metrics, *filter(None, (tuning,)), *sinks)))
         relay = sockets.relay
         self.fronts = Fronts(settings, self._take_socket, relay.getsockname()[1] if relay else 0)
-        self.control = Control(self.dataplane, nursery, settings, paths, self.fronts)
+        self.control = Control(self.dataplane, nursery, settings, paths, self.fronts, composer)
         self.statistics = Statistics(self.dataplane, metrics, self.fronts)
-        app = App(self.dataplane, self.control, self.statistics, bulk).build()
+        app = App(self.dataplane, self.control, self.statistics, bulk, intake).build()
         self.http = HttpServer(self.dataplane, app, self.fronts.own_settings, sockets.http, *filter(None, (relay,)))
         self.grpc: GrpcServer | None = None
         self._jobs = bulk.jobs if bulk is not None else None
+        self._intake = intake
         self._nursery = nursery
         self._sockets = sockets
         self._stop = asyncio.Event()
@@ -152,6 +159,8 @@ class Server:
         await self.control.stop()
         self.dataplane.recorder.flush()
         self._nursery.close()
+        if self._intake is not None:
+            self._intake.close()
 
     async def _start_grpc(self, serving: asyncio.Task[None]) -> None:
         """Once the first model is up: the library takes a while to import, and HTTP need not wait for it."""

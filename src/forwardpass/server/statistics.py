@@ -70,6 +70,8 @@ class Statistics:
             yield Gauge("queue_bytes", "Bytes that wait", labels, queued.bytes)
             yield Gauge("replicas_ready", "Workers that can take batches", labels, served.replicas.ready)
             yield Gauge("worker_restarts", "Workers started again since load", labels, served.replicas.restarts)
+            if served.composed is not None:
+                yield from served.composed.gauges(labels)
             for reason, count in queued.reasons.items():
                 yield Gauge("batches_by_reason", "Why batches left", {**labels, "reason": reason}, count)
 
@@ -118,6 +120,7 @@ def of_model(served: ServedModel, stats: ModelStats, queued: Queued) -> Json:
             "wanted": served.replicas.count if served.replicas else 0,
             "restarts": served.replicas.restarts if served.replicas else 0,
         },
+        **({} if served.composed is None else {"composed": served.composed.statistics()}),
     }
 
 

@@ -82,7 +82,7 @@ class Tuning:
 
 def _wants(served: ServedModel) -> bool:
     try:
-        return served.ready and read_model(served.location).tuned is None
+        return served.ready and served.composed is None and read_model(served.location).tuned is None
     except ForwardpassError:
         return False
 

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from tests import artifacts
 from tests.server.grpc.client import SERVICE, call, columns, connected, infer, request
+from tests.server.http.raw import eventually, sample
 from tests.server.process import Server, running
 
 from forwardpass.config import Settings
@@ -233,7 +234,7 @@ def test_a_cancelled_request_does_not_run(typed: Server) -> None:
         before, ran = finished(typed).get("cancelled", 0), runs(typed)
         send = channel.unary_unary(f"{SERVICE}ModelInfer", pb.ModelInferRequest.SerializeToString)
         running_now, waiting = (send.future(request("slow", SLOW), timeout=20) for _ in range(2))
-        time.sleep(0.1)
+        eventually(lambda: sample(typed.port, "forwardpass_queue_rows", model="slow") == 1)
         waiting.cancel()
         running_now.result()
         infer(channel, request("slow", SLOW))

@@ -30,6 +30,7 @@ from forwardpass.server.fronts.messages import (
     Attach,
     Done,
     Drain,
+    Elsewhere,
     ModelReport,
     Order,
     Publish,
@@ -102,6 +103,9 @@ class Follower:
                 self._begin(self._attach(order, *Link.all_of(fds)))
             case Publish():
                 self._publish(order.key)
+            case Elsewhere():
+                self.http.door.elsewhere = frozenset(order.names)
+                self.http.door.rebuild()
             case Retire():
                 self._begin(self._retire(order))
             case Settle():

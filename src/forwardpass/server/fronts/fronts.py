@@ -30,6 +30,7 @@ from forwardpass.server.fronts.messages import (
     Attach,
     Done,
     Drain,
+    Elsewhere,
     ModelReport,
     Publish,
     Report,
@@ -109,6 +110,8 @@ class Fronts:
         self._published[served.key] = served
         for follower in self._followers.values():
             follower.channel.send(Publish(served.key))
+            if served.composed is not None:
+                follower.channel.send(self._elsewhere())
 
     async def settle(self) -> None:
         """Return once all fronts can answer for what was published, as far as it is ready here."""
@@ -116,7 +119,9 @@ class Fronts:
 
     async def retire(self, served: ServedModel, timeout: float) -> None:
         """Return once no front uses its workers any more."""
-        self._published.pop(served.key, None)
+        if self._published.pop(served.key, None) is not None and served.composed is not None:
+            for follower in self._followers.values():
+                follower.channel.send(self._elsewhere())
         await self._ask(partial(Retire, served.key), timeout + PATIENCE)
 
     def release(self, served: ServedModel) -> None:
@@ -147,7 +152,12 @@ class Fronts:
         sock = self._take_socket()
         start = Start(self.own_settings, self._relay, index, self.count)
         follower.channel.send(start, [sock.fileno(), self._limits.fd], sock.close)
+        follower.channel.send(self._elsewhere())
         self._followers[index] = follower
+
+    def _elsewhere(self) -> Elsewhere:
+        """Models without workers of their own: the others relay what they are asked about them."""
+        return Elsewhere(sorted({served.name for served in self._published.values() if served.composed is not None}))
 
     def _lost(self, index: int) -> None:
         task = asyncio.ensure_future(self._bury(index, self._followers.pop(index)))

@@ -35,6 +35,12 @@ class Publish(msgspec.Struct, tag="publish"):
     key: int
 
 
+class Elsewhere(msgspec.Struct, tag="elsewhere"):
+    """Only the first front answers for these names, whatever versions of them others have."""
+
+    names: list[str]
+
+
 class Retire(msgspec.Struct, tag="retire"):
     """Finish what waits, close the links, say ``Done``."""
 
@@ -79,5 +85,5 @@ class Reported(msgspec.Struct, tag="reported"):
     models: list[ModelReport]
 
 
-Order = Start | Attach | Publish | Retire | Settle | Report | Drain
+Order = Start | Attach | Publish | Elsewhere | Retire | Settle | Report | Drain
 Answer = Done | Reported

@@ -23,9 +23,11 @@ from forwardpass.server.dataplane import DataPlane
 from forwardpass.server.http import openapi, page
 from forwardpass.server.http.batches import BatchRoutes
 from forwardpass.server.http.bodies import json, json_body
+from forwardpass.server.http.intake import IntakeRoutes
 from forwardpass.server.http.jobs import Bulk, JobRoutes
 from forwardpass.server.http.samples import read_sample, read_samples
 from forwardpass.server.http.status import STATUS, error_body, error_headers
+from forwardpass.server.intake import Intake
 from forwardpass.server.served import ServedModel
 from forwardpass.server.statistics import Statistics
 from forwardpass.types import Outcome
@@ -35,15 +37,21 @@ METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 
 class App:
-    """The endpoints, over a data plane, its control plane, its statistics, and what takes work in bulk."""
+    """The endpoints, over a data plane, its control plane, its statistics, what takes work in bulk, and the intake."""
 
     def __init__(
-        self, dataplane: DataPlane, control: Control, statistics: Statistics, bulk: Bulk | None = None
+        self,
+        dataplane: DataPlane,
+        control: Control,
+        statistics: Statistics,
+        bulk: Bulk | None = None,
+        intake: Intake | None = None,
     ) -> None:
         self.dataplane = dataplane
         self.control = control
         self._statistics = statistics
         self._bulk = bulk
+        self._intake = intake
 
     def build(self) -> Starlette:
         """The ASGI application."""
@@ -88,6 +96,7 @@ class App:
             Route("/invocations", self.cannot_invoke, methods=["POST"]),
             *JobRoutes(self.dataplane, self._bulk.jobs if self._bulk else None).routes(),
             *BatchRoutes(self._bulk.batches if self._bulk else None).routes(),
+            *IntakeRoutes(self._intake).routes(),
         ]
 
     # Health
@@ -190,10 +199,9 @@ class App:
         return json({"models": [metadata.for_people(served) for served in self.dataplane.all()]})
 
     async def openapi(self, request: Request) -> Response:
-        served = self.dataplane.all()
-        return json(
-            openapi.document(served, str(request.base_url).rstrip("/"), read_samples(served), self._bulk is not None)
-        )
+        served, url = self.dataplane.all(), str(request.base_url).rstrip("/")
+        taken = openapi.Taken(jobs=self._bulk is not None, intake=self._intake is not None)
+        return json(openapi.document(served, url, read_samples(served), taken))
 
     async def sample(self, request: Request) -> Response:
         sample = read_sample(self._served(request))

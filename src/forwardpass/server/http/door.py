@@ -33,6 +33,7 @@ class Door:
         self.settings = settings
         self.routes: dict[bytes, Route] = {}
         self.heads: dict[bytes, Head] = {}  # the bytes of a request's line and headers -> what they mean
+        self.elsewhere: frozenset[str] = frozenset()  # names that another front answers for
         self.draining = False
         self.now = clock()
         self.date_header = b""
@@ -84,7 +85,7 @@ class Door:
 
     def rebuild(self) -> None:
         """Models have come, become ready or gone."""
-        served = [item for item in self.dataplane.all() if item.ready]
+        served = [item for item in self.dataplane.all() if item.ready and item.name not in self.elsewhere]
         self._by_served = {item: self._by_served.get(item) or (V2Route(item), V1Route(item)) for item in served}
         routes: dict[bytes, Route] = {}
         for name in {item.name for item in served}:
@@ -92,7 +93,8 @@ class Door:
             for item in versions:
                 self._add(routes, f"{name}/versions/{item.version}", item)
             self._add(routes, name, newest(versions))
-        if len({item.name for item in served}) == 1 and len(self.dataplane.models) == 1:
+        known = self.elsewhere | self.dataplane.models.keys()
+        if served and len(known) == 1:
             routes[b"/invocations"] = self._by_served[newest(served)][1]
         self.routes = routes
         self.heads.clear()

@@ -7,6 +7,7 @@ bodies are described in ``schemas``; one that cannot has only those that tell it
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from forwardpass import __version__
@@ -27,11 +28,21 @@ ERRORS = {
 PREDICT_ERRORS = tuple(ERRORS)
 
 
+@dataclass(frozen=True)
+class Taken:
+    """What a server takes besides requests for its models."""
+
+    jobs: bool = False
+    intake: bool = False
+
+
 def document(
-    served: Sequence[ServedModel], url: str, samples: Mapping[ServedModel, SampleBody], jobs: bool = False
+    served: Sequence[ServedModel], url: str, samples: Mapping[ServedModel, SampleBody], taken: Taken | None = None
 ) -> Json:
-    """OpenAPI 3.1 of the server at ``url``; ``samples`` are shown as examples, ``jobs`` whether it takes any."""
-    paths = _server_paths() | _repository_paths(served) | (_job_paths() if jobs else {})
+    """OpenAPI 3.1 of the server at ``url``; ``samples`` are shown as examples."""
+    taken = taken or Taken()
+    paths = _server_paths() | _repository_paths(served)
+    paths |= (_job_paths() if taken.jobs else {}) | (_intake_paths() if taken.intake else {})
     shapes: dict[str, Json] = {"Error": schemas.object_of({"error": {"type": "string"}}, ["error"])}
     for name in sorted({item.name for item in served}):
         versions = [item for item in served if item.name == name]
@@ -59,6 +70,7 @@ def _tags(served: Sequence[ServedModel]) -> list[Json]:
         {"name": "server", "description": "Health, metrics and what is here"},
         {"name": "repository", "description": "Models loaded and unloaded while serving"},
         {"name": "jobs", "description": "Whole data sets, in the background of live requests"},
+        {"name": "intake", "description": "What devices tell from their outboxes"},
     ]
 
 
@@ -219,6 +231,27 @@ def _batch_paths() -> Json:
         },
         "/v1/batches/{id}": {"get": one("get-batch", "A batch's status and its files")},
         "/v1/batches/{id}/cancel": {"post": one("cancel-batch", "Cancel; its answers so far are kept")},
+    }
+
+
+def _intake_paths() -> Json:
+    take = _operation(
+        "take-in", "intake", "Keep a device's entries, each once", _json("object"), "400", "404", "413", "503"
+    )
+    body = {"application/json": {"schema": schemas.UPLOAD}}  # may be compressed: content-encoding gzip
+    asked: list[Json] = [
+        {"name": "device", "in": "query", "schema": {"type": "string"}},
+        {"name": "kind", "in": "query", "schema": {"type": "string"}},
+        {"name": "after", "in": "query", "schema": {"type": "integer", "minimum": 0, "maximum": 2**63 - 1}},
+        {"name": "limit", "in": "query", "schema": {"type": "integer", "minimum": 1, "maximum": 1000}},
+    ]
+    entries = _get("intake-entries", "intake", "What arrived, in order", "object", "400", "404", "503")
+    return {
+        "/v1/intake": {
+            "post": _posted(take, body),
+            "get": _get("intake-devices", "intake", "Devices, counts and last contact", "object", "404", "503"),
+        },
+        "/v1/intake/entries": {"get": entries | {"parameters": asked}},
     }
 
 

@@ -39,6 +39,31 @@ JOB: Json = {  # as `forwardpass run` takes it
     "additionalProperties": False,
 }
 
+_SENT: Json = {
+    "type": "object",
+    "properties": {
+        "id": {"type": "string", "minLength": 1, "maxLength": 128},
+        "kind": {"enum": ["usage", "record", "sample", "escalation"]},
+        "at": {"type": "number", "description": "seconds since the epoch, by the device's clock"},
+        "up": {"type": ["number", "null"], "description": "seconds since the device's start"},
+        "boot": {"type": ["string", "null"], "description": "which start that was"},
+        "body": {"type": "object"},
+    },
+    "required": ["id", "kind", "at", "body"],
+}
+UPLOAD: Json = {  # what a device's outbox sends
+    "type": "object",
+    "properties": {
+        "device": {"type": "string", "minLength": 1, "maxLength": 128},
+        "at": {"type": ["number", "null"]},
+        "up": {"type": ["number", "null"]},
+        "boot": {"type": ["string", "null"]},
+        "entries": {"type": "array", "items": _SENT, "maxItems": 10_000},
+    },
+    "required": ["device", "entries"],
+    "additionalProperties": False,
+}
+
 
 def instances(signature: Signature) -> Json:
     """The body of a V1 request."""
