@@ -1,0 +1,155 @@
+"""One HTTP request from a device: a new connection, one answer, then it is closed.
+
+HTTP/1.1 over asyncio's streams, parsed by h11; https with the system's certificates (``SSL_CERT_FILE`` names others).
+Every request has limits of time and size. Follows no redirects, reads no proxy settings, keeps no connections, and
+does not know what is said.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import functools
+import ssl
+from collections.abc import Mapping
+from dataclasses import dataclass
+from urllib.parse import SplitResult, quote, urlsplit
+
+import h11
+
+from forwardpass.errors import InvalidInput, NotReady, TimedOut, TooLarge
+
+TIMEOUT = 30.0  # seconds for all of a request
+MOST_BYTES = 8 * 1024 * 1024  # of an answer's body
+PORTS = {"http": 80, "https": 443}
+CHUNK = 64 * 1024
+
+
+@dataclass(frozen=True)
+class Response:
+    """Header names are in small letters; of several with one name, the last counts."""
+
+    status: int
+    headers: dict[str, str]
+    body: bytes
+
+    @property
+    def ok(self) -> bool:
+        return 200 <= self.status < 300
+
+    @property
+    def retry_after(self) -> float:
+        """Seconds that the server asks to wait; 0 where it does not say."""
+        text = self.headers.get("retry-after", "").strip()
+        return float(text) if text.isascii() and text.isdigit() else 0.0
+
+
+async def get(url: str, headers: Mapping[str, str] | None = None, *, timeout: float = TIMEOUT) -> Response:
+    """As ``request``."""
+    return await request("GET", url, b"", headers, timeout=timeout)
+
+
+async def post(
+    url: str, body: bytes, headers: Mapping[str, str] | None = None, *, timeout: float = TIMEOUT
+) -> Response:
+    """As ``request``."""
+    return await request("POST", url, body, headers, timeout=timeout)
+
+
+async def request(
+    method: str,
+    url: str,
+    body: bytes = b"",
+    headers: Mapping[str, str] | None = None,
+    *,
+    timeout: float = TIMEOUT,
+    most_bytes: int = MOST_BYTES,
+) -> Response:
+    """The answer, whatever its status.
+
+    Raises ``InvalidInput`` for a URL or a header that cannot be sent, ``NotReady`` where there is no whole answer,
+    ``TimedOut`` where it takes longer than ``timeout`` seconds, ``TooLarge`` where its body is over ``most_bytes``.
+    """
+    parts = split(url)
+    head = _head(method, parts, body, headers or {})
+    try:
+        async with asyncio.timeout(timeout):
+            return await _exchange(parts, head, body, most_bytes)
+    except TimeoutError:
+        raise TimedOut(f"{_place(parts)} did not answer within {timeout:g} s") from None
+    except (OSError, h11.RemoteProtocolError, EOFError) as error:
+        raise NotReady(f"{_place(parts)} cannot be reached: {error or type(error).__name__}") from None
+
+
+def split(url: str) -> SplitResult:
+    """The parts of a URL that can be asked. Raises ``InvalidInput``."""
+    try:
+        parts = urlsplit(url)
+        known = parts.scheme in PORTS and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        known = False
+    if not known:
+        raise InvalidInput(f"{url!r} is no URL that can be asked; give one like https://cloud.example:8000")
+    if parts.username is not None or parts.password is not None:
+        raise InvalidInput(f"the URL of {parts.hostname} holds a name or password; give those as a header")
+    return parts
+
+
+def _head(method: str, parts: SplitResult, body: bytes, headers: Mapping[str, str]) -> h11.Request:
+    path = quote(parts.path or "/", safe="/%:@!$&'()*+,;=~") + ("?" + parts.query if parts.query else "")
+    lines = {"connection": "close", "content-length": str(len(body)), "accept-encoding": "identity"}
+    lines |= {name.lower(): value for name, value in headers.items()}
+    try:
+        host = parts.netloc.encode("idna").decode()
+        return h11.Request(method=method, target=path, headers=[("host", host), *lines.items()])
+    except (h11.LocalProtocolError, UnicodeError) as error:
+        raise InvalidInput(f"the request to {_place(parts)} cannot be sent: {error}") from None
+
+
+async def _exchange(parts: SplitResult, head: h11.Request, body: bytes, most_bytes: int) -> Response:
+    """One connection: all of the request out, all of the answer in."""
+    context = await asyncio.to_thread(_certificates) if parts.scheme == "https" else None
+    reader, writer = await asyncio.open_connection(parts.hostname, parts.port or PORTS[parts.scheme], ssl=context)
+    try:
+        protocol = h11.Connection(h11.CLIENT)
+        sent = (protocol.send(head), protocol.send(h11.Data(body)), protocol.send(h11.EndOfMessage()))
+        writer.writelines([part for part in sent if part])  # not drained: a refusal may come before all of it is out
+        return await _answer(protocol, reader, most_bytes)
+    finally:
+        writer.transport.abort()
+        with contextlib.suppress(OSError):
+            await writer.wait_closed()
+
+
+async def _answer(protocol: h11.Connection, reader: asyncio.StreamReader, most_bytes: int) -> Response:
+    head: h11.Response | None = None
+    body = bytearray()
+    while True:
+        event = protocol.next_event()
+        if event is h11.NEED_DATA:
+            protocol.receive_data(await reader.read(CHUNK))
+        elif isinstance(event, h11.Response):
+            head = event
+        elif isinstance(event, h11.Data):
+            body += event.data
+            if len(body) > most_bytes:
+                raise TooLarge(f"the answer is over {most_bytes} bytes, the most that is read")
+        elif isinstance(event, h11.EndOfMessage):
+            break
+        elif isinstance(event, h11.ConnectionClosed):
+            raise EOFError("the connection was closed before an answer")
+    if head is None:
+        raise EOFError("the connection was closed before an answer")
+    return Response(
+        head.status_code, {name.decode(): value.decode("latin-1") for name, value in head.headers}, bytes(body)
+    )
+
+
+@functools.cache
+def _certificates() -> ssl.SSLContext:
+    return ssl.create_default_context()
+
+
+def _place(parts: SplitResult) -> str:
+    """Whom was asked; no path, which may hold a secret."""
+    return f"{parts.scheme}://{parts.netloc}"

@@ -1,0 +1,289 @@
+"""One HTTP connection of an agent: HTTP/1.1 by h11 over asyncio's streams, one request at a time.
+
+Bounded in bytes and seconds: what is malformed, too large or too slow gets a last answer and is closed;
+where the client leaves, nobody waits for its prediction any more. Knows no models.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from contextlib import suppress
+from email.utils import formatdate
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote
+
+import h11
+import orjson
+
+from forwardpass.edge.endpoints import Answer, failed
+from forwardpass.edge.exchange import EdgeExchange, head_for
+from forwardpass.edge.predictor import FAULTS
+from forwardpass.errors import BackendFailed, ForwardpassError, TooLarge
+from forwardpass.server.http.exchange import create_head, decompressed
+from forwardpass.server.served import ServedModel, clock
+
+if TYPE_CHECKING:
+    from forwardpass.edge.door import Door
+
+log = logging.getLogger(__name__)
+
+CHUNK = 64 * 1024  # bytes read at a time
+MOST_HEAD = 32 * 1024  # bytes of a request's line and headers
+MOST_AHEAD = 256 * 1024  # bytes of later requests that are read while one is answered
+LINGER = 2.0  # seconds a refused upload is read and thrown away, so that the refusal can be read
+
+
+class Refused(Exception):
+    """The last answer of a connection."""
+
+    def __init__(self, status: int, message: str) -> None:
+        super().__init__(message)
+        self.status = status
+        self.message = message
+
+
+class Connection:
+    """One connection: requests in, answers out, one after the other."""
+
+    def __init__(
+        self, door: Door, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, task: asyncio.Task[Any]
+    ) -> None:
+        self.task = task
+        self._door = door
+        self._reader = reader
+        self._writer = writer
+        self._protocol = h11.Connection(h11.SERVER, max_incomplete_event_size=MOST_HEAD)
+        self._idle = False
+
+    async def serve(self) -> None:
+        """Until either side closes. Raises nothing that the other side can cause."""
+        try:
+            if len(self._door.connections) > self._door.settings.max_connections:
+                raise Refused(503, f"more than {self._door.settings.max_connections} connections; try again later")
+            while await self._serve_one():
+                self._protocol.start_next_cycle()
+        except Refused as refused:
+            await self._refuse(refused.status, refused.message)
+        except h11.RemoteProtocolError as error:
+            await self._refuse(error.error_status_hint, f"not a valid HTTP request: {error}")
+        except (OSError, TimeoutError, EOFError):
+            pass  # it left, or does not read
+        finally:
+            self._writer.transport.abort()
+
+    def leave(self) -> None:
+        """The agent stops: nothing more is read; what is being answered is finished."""
+        if self._idle:
+            self.task.cancel()
+
+    async def _serve_one(self) -> bool:
+        """Answer one request; whether another may follow. Raises ``EOFError`` where there is none."""
+        request = await self._head()
+        body = await self._body(request)
+        answer = await self._answer(request, body)
+        await self._send(request, answer)
+        return self._protocol.our_state is h11.DONE and self._protocol.their_state is h11.DONE
+
+    # Reading
+
+    async def _head(self) -> h11.Request:
+        self._idle = not self._protocol.trailing_data[0]
+        try:
+            async with asyncio.timeout(self._door.settings.keep_alive):
+                event = await self._event()
+        except TimeoutError:
+            if self._protocol.trailing_data[0]:
+                raise Refused(408, "the request did not arrive in time") from None
+            raise
+        finally:
+            self._idle = False
+        if not isinstance(event, h11.Request):
+            raise EOFError
+        return event
+
+    async def _body(self, request: h11.Request) -> bytes:
+        most, seconds = self._door.settings.max_body_bytes, self._door.settings.receive_timeout
+        if _length(request) > most:
+            raise self._too_large(request)
+        if self._protocol.they_are_waiting_for_100_continue:
+            self._write(h11.InformationalResponse(status_code=100, headers=[]))
+        body = bytearray()
+        try:
+            async with asyncio.timeout(seconds):
+                while isinstance(event := await self._event(), h11.Data):
+                    body += event.data
+                    if len(body) > most:
+                        raise self._too_large(request)
+        except TimeoutError:
+            raise Refused(408, f"the request did not arrive within {seconds:g} s") from None
+        return bytes(body)
+
+    def _too_large(self, request: h11.Request) -> Refused:
+        most = self._door.settings.max_body_bytes
+        route = self._door.route(_path(request))
+        error = TooLarge(f"the body is over {most} bytes, the most this agent takes (`max_body_bytes`)")
+        if route is not None:
+            exchange = EdgeExchange(create_head(route, [], True), b"")
+            exchange.arrived = clock()
+            self._door.dataplane.refused(route.served, exchange, error)
+        return Refused(413, error.message)
+
+    async def _event(self) -> Any:
+        """The next thing the client said. Raises ``EOFError`` where it left in the middle of a request."""
+        while (event := self._protocol.next_event()) is h11.NEED_DATA:
+            data = await self._reader.read(CHUNK)
+            if not data and self._protocol.their_state is not h11.IDLE:
+                raise EOFError
+            self._protocol.receive_data(data)
+        return event
+
+    # Answering
+
+    async def _answer(self, request: h11.Request, body: bytes) -> Answer:
+        path = _path(request)
+        route = self._door.route(path)
+        if route is None or request.method != b"POST":
+            answer = await self._door.endpoints.answer(request.method.decode("latin-1"), path, body)
+            echo = [header for header in request.headers if header[0] == b"x-request-id"][-1:]
+            return Answer(answer.status, [*answer.headers, *echo], answer.body)
+        head = create_head(route, list(request.headers), True)
+        exchange = EdgeExchange(head, body)
+        answer = await self._predict(exchange)
+        other = self._door.watcher.fallback(route.served) if exchange.outcome in FAULTS else None
+        if other is None:
+            self._door.watcher.answered(exchange, route.served, exchange.outputs, exchange.error)
+            return answer
+        again = EdgeExchange(head_for(other, route, head), body)
+        answer = await self._predict(again)
+        self._door.watcher.answered(again, other, again.outputs, again.error)
+        return answer
+
+    async def _predict(self, exchange: EdgeExchange) -> Answer:
+        """The answer of its route's version, whatever happens."""
+        served = exchange.head.route.served
+        exchange.arrived = clock()
+        exchange.bytes_in = len(exchange.body)
+        try:
+            self._decode(exchange)
+        except ForwardpassError as error:
+            self._door.dataplane.refused(served, exchange, error)
+            return failed(error, exchange.head.echo)
+        try:
+            self._door.dataplane.infer(served, exchange)
+        except ForwardpassError as error:
+            exchange.error = error.message
+            return failed(error, exchange.head.echo)
+        return await self._awaited(exchange, served)
+
+    def _decode(self, exchange: EdgeExchange) -> None:
+        """Raises ``ForwardpassError`` whatever the body holds."""
+        head = exchange.head
+        exchange.background = head.background
+        try:
+            if head.coding:
+                exchange.body = decompressed(bytes(exchange.body), head.coding, self._door.settings.max_body_bytes)
+            head.route.decode(exchange)
+        except ForwardpassError:
+            raise
+        except Exception:  # the door: whatever a body holds, it is answered
+            log.exception("a request could not be decoded")
+            raise BackendFailed("the request could not be read; the agent's log says why") from None
+
+    async def _awaited(self, exchange: EdgeExchange, served: ServedModel) -> Answer:
+        """The answer, once there; where the client leaves before, nobody waits for it any more."""
+        leaving = asyncio.ensure_future(self._left())
+        try:
+            both: set[asyncio.Future[Any]] = {exchange.awaited, leaving}
+            await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
+            if not exchange.awaited.done() and (leaving.result() or exchange.waiting) and served.scheduler is not None:
+                served.scheduler.cancel(exchange)  # it is gone, or sends no more before its turn has come
+            return await exchange.awaited
+        finally:
+            leaving.cancel()
+            await asyncio.wait({leaving})  # before the next reads
+            if not exchange.done and served.scheduler is not None:
+                served.scheduler.cancel(exchange)
+
+    async def _left(self) -> bool:
+        """Returns when the client sends no more: true where it is gone. What it sends ahead is kept."""
+        while len(self._protocol.trailing_data[0]) < MOST_AHEAD:
+            try:
+                data = await self._reader.read(CHUNK)
+            except OSError:
+                return True
+            self._protocol.receive_data(data)
+            if not data:
+                return False
+        await asyncio.get_running_loop().create_future()  # it sends, so it is there
+        return True
+
+    # Writing
+
+    async def _send(self, request: h11.Request, answer: Answer) -> None:
+        body = answer.body
+        headers = [
+            (b"date", formatdate(usegmt=True).encode()),
+            *answer.headers,
+            (b"content-length", b"%d" % len(body)),
+        ]
+        if self._door.draining:
+            headers.append((b"connection", b"close"))
+        reason = _phrase(answer.status)
+        self._write(h11.Response(status_code=answer.status, headers=headers, reason=reason))
+        if request.method != b"HEAD" and body:
+            self._write(h11.Data(data=body))
+        self._write(h11.EndOfMessage())
+        await self._drain()
+        if self._protocol.our_state is h11.MUST_CLOSE:
+            await self._linger()
+
+    def _write(self, event: Any) -> None:
+        data = self._protocol.send(event)
+        if data:
+            self._writer.write(data)
+
+    async def _drain(self) -> None:
+        async with asyncio.timeout(self._door.settings.send_timeout):
+            await self._writer.drain()
+
+    async def _refuse(self, status: int, message: str) -> None:
+        """The last answer: what still arrives cannot be understood, or is not wanted."""
+        if self._protocol.our_state not in (h11.IDLE, h11.SEND_RESPONSE):
+            return
+        body = orjson.dumps({"error": message})
+        headers = [("content-type", "application/json"), ("connection", "close"), ("content-length", str(len(body)))]
+        if status == 503:
+            headers.append(("retry-after", "1"))
+        with suppress(OSError, TimeoutError):
+            self._write(h11.Response(status_code=status, headers=headers, reason=_phrase(status)))
+            self._write(h11.Data(data=body))
+            self._write(h11.EndOfMessage())
+            await self._drain()
+            await self._linger()
+
+    async def _linger(self) -> None:
+        """Write no more; what still arrives is read for a while, so that the answer arrives as well."""
+        if self._writer.can_write_eof():
+            self._writer.write_eof()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(LINGER):
+                while await self._reader.read(CHUNK):
+                    pass
+
+
+def _path(request: h11.Request) -> str:
+    target = request.target
+    if target.startswith((b"http://", b"https://")):
+        target = b"/" + target.split(b"/", 3)[-1] if target.count(b"/") > 2 else b"/"
+    return unquote(target.partition(b"?")[0].decode("latin-1"), errors="replace")
+
+
+def _length(request: h11.Request) -> int:
+    """What the headers give; h11 has checked it."""
+    return next((int(value) for name, value in request.headers if name == b"content-length"), 0)
+
+
+def _phrase(status: int) -> str:
+    return HTTPStatus(status).phrase if status in set(HTTPStatus) else "Client Closed Request"

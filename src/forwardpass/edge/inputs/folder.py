@@ -1,0 +1,171 @@
+"""A watched folder as an input: one file is one item, its answer lies beside it in ``done/``.
+
+    part-7.png ─► done/part-7.png and done/part-7.png.answer.json
+    part-8.png ─► failed/part-8.png and failed/part-8.png.error
+
+A file is read once it is complete: it was renamed in, or has not changed for ``settle`` seconds;
+names that begin with a dot or end with ``.tmp``, ``.part`` or ``~`` are left alone. Files go by name.
+A crash between answer and move has a file asked about again, under the same id: what counts by id
+counts it once; a rule may act twice. The source is ``folder:NAME#FILE``. Knows no model.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import logging
+import math
+import os
+import stat
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar
+
+import orjson
+
+from forwardpass.config import doc
+from forwardpass.edge.inputs.base import InputBase, Predict
+from forwardpass.edge.inputs.payload import Payload, rows_of
+from forwardpass.errors import ForwardpassError, InvalidSettings, TooLarge
+
+log = logging.getLogger("forwardpass.edge")
+DONE, FAILED = "done", "failed"
+UNFINISHED = (".tmp", ".part", "~")
+KINDS: dict[str, Payload] = {".json": "json", ".txt": "text"}  # by ending; all others are bytes
+State = tuple[int, int, int]  # inode, size, nanoseconds of the last change
+
+
+@dataclass(frozen=True, kw_only=True)
+class FolderConfig:
+    """An entry of ``inputs:`` with ``type: folder``."""
+
+    path: str = field(metadata=doc("folder to watch; made where it is not there"))
+    payload: Payload | None = field(
+        default=None, metadata=doc("what a file is: `json`, `text` or `bytes`; default: by `.json`, `.txt`, others")
+    )
+    every: float = field(default=0.5, metadata=doc("seconds between looks"))
+    settle: float = field(default=1.0, metadata=doc("seconds without a change after which a file is complete"))
+    keep: bool = field(default=True, metadata=doc("`false`: remove a file that was answered, and keep no answer"))
+    max_bytes: int = field(default=64 * 1024 * 1024, metadata=doc("largest file"))
+
+    def __post_init__(self) -> None:
+        if not 0.01 <= self.every < math.inf or not 0 <= self.settle < math.inf or self.max_bytes < 1:
+            raise InvalidSettings(
+                "inputs: folder: every must be at least 0.01 seconds, settle at least 0, max_bytes at least 1;"
+                f" got {self.every}, {self.settle}, {self.max_bytes}"
+            )
+
+
+class FolderInput(InputBase):
+    """See ``Input``. ``clock`` gives seconds that only grow."""
+
+    Config: ClassVar[type[FolderConfig]] = FolderConfig
+
+    def __init__(
+        self, config: FolderConfig, device: str, home: Path, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        super().__init__(f"folder:{Path(config.path).name.replace('#', '_')}")
+        self._config = config
+        self._folder = home / config.path
+        self._clock = clock
+        self._seen: dict[str, tuple[State, float]] = {}  # what a file was like, and since when
+
+    async def run(self, predict: Predict) -> None:
+        while True:
+            try:
+                for file in await asyncio.to_thread(self._complete):
+                    await self._handle(file, predict)
+                self.problem = ""
+            except OSError as error:  # the folder is gone, or the disk is full; files stay where they are
+                if not self.problem:
+                    log.warning("%s: %s; trying again", self.name, error)
+                self.problem = str(error)
+            await asyncio.sleep(self._config.every)
+
+    def _complete(self) -> list[Path]:
+        """Files that have not changed for long enough, in the order of their names."""
+        for name in ("", DONE, FAILED):
+            (self._folder / name).mkdir(parents=True, exist_ok=True)
+        now = self._clock()
+        states = {name: state for name in sorted(os.listdir(self._folder)) if (state := self._state(name))}
+        self._seen = {name: self._since(name, state, now) for name, state in states.items()}
+        return [self._folder / name for name, (_, since) in self._seen.items() if now - since >= self._config.settle]
+
+    def _state(self, name: str) -> State | None:
+        """What tells that a file changes; None for what is no finished file of our own."""
+        if name.startswith(".") or name.endswith(UNFINISHED):
+            return None
+        try:
+            found = os.lstat(self._folder / name)
+        except FileNotFoundError:
+            return None
+        return (found.st_ino, found.st_size, found.st_mtime_ns) if stat.S_ISREG(found.st_mode) else None
+
+    def _since(self, name: str, state: State, now: float) -> tuple[State, float]:
+        before = self._seen.get(name)
+        return before if before is not None and before[0] == state else (state, now)
+
+    async def _handle(self, file: Path, predict: Predict) -> None:
+        source = f"{self.name}#{file.name}"
+        try:
+            content = await asyncio.to_thread(self._read, file)
+            rows = rows_of(content, self._config.payload or KINDS.get(file.suffix.lower(), "bytes"), len(content))
+        except FileNotFoundError:
+            return  # whoever put it there took it away again
+        except ForwardpassError as error:
+            self.count("read")
+            self.fail(source, error.message)
+            await asyncio.to_thread(self._set_aside, file, error.message)
+            return
+        self.count("read")
+        prediction = await self.ask(predict, rows, source, _id(file.name, content))
+        if isinstance(prediction, str):
+            await asyncio.to_thread(self._set_aside, file, prediction)
+        else:
+            await asyncio.to_thread(self._finish, file, prediction.id, prediction.answers)
+
+    def _read(self, file: Path) -> bytes:
+        most = self._config.max_bytes
+        with file.open("rb") as opened:
+            content = opened.read(most + 1)
+        if len(content) > most:
+            raise TooLarge(f"{file.stat().st_size} bytes are more than max_bytes: {most} allows")
+        return content
+
+    def _finish(self, file: Path, id: str, answers: list[Any]) -> None:
+        if not self._config.keep:
+            file.unlink(missing_ok=True)
+            return
+        place = _free(self._folder / DONE / file.name)
+        answer = {"id": id, "predictions": answers}
+        place.with_name(place.name + ".answer.json").write_bytes(orjson.dumps(answer) + b"\n")
+        _move(file, place)
+
+    def _set_aside(self, file: Path, reason: str) -> None:
+        place = _free(self._folder / FAILED / file.name)
+        place.with_name(place.name + ".error").write_text(reason + "\n", encoding="utf-8")
+        _move(file, place)
+
+
+def _id(name: str, content: bytes) -> str:
+    """The same for the same file, also after a restart."""
+    return hashlib.sha256(name.encode(errors="surrogateescape") + b"\0" + content).hexdigest()[:32]
+
+
+def _free(place: Path) -> Path:
+    """The place, or one with a number where something of that name lies already."""
+    number = 1
+    found = place
+    while found.exists():
+        number += 1
+        found = place.with_name(f"{place.stem}-{number}{place.suffix}")
+    return found
+
+
+def _move(file: Path, place: Path) -> None:
+    try:
+        file.rename(place)
+    except FileNotFoundError:
+        log.warning("%s went away while it was asked about", file)

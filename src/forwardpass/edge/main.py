@@ -1,0 +1,129 @@
+"""The command line of a device: ``forwardpass agent``, ``agent status``, ``agent --systemd``.
+
+argparse alone, because a device has no other library for it, and because a worker is started before
+anything heavy is imported: both then import at the same time. Composed models come from whoever hands in
+``make_composer``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from forwardpass.edge.start import MakeComposer
+
+HOME = Path("/var/lib/forwardpass")
+EXAMPLE = """\
+example:
+  forwardpass agent --home /var/lib/forwardpass --bundle digits-1.bundle --trust bundle.pub
+  curl -d '{"instances": [...]}' http://127.0.0.1:8100/v1/models/digits:predict
+  forwardpass agent status --home /var/lib/forwardpass
+  forwardpass agent --systemd --home /var/lib/forwardpass > /etc/systemd/system/forwardpass-agent.service
+"""
+
+
+class _Help(argparse.RawDescriptionHelpFormatter):
+    """The same text whatever the terminal."""
+
+    def __init__(self, prog: str) -> None:
+        super().__init__(prog, width=100)
+
+
+def create_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="forwardpass agent",
+        description="Run a model on this device, with or without a network. Ctrl-C finishes what is under way.",
+        epilog=EXAMPLE,
+        formatter_class=_Help,
+    )
+    add = parser.add_argument
+    add("action", nargs="?", choices=["run", "status", "check"], default="run",
+        help="run (default); status: how the agent of --home is; check: have it look for an update now")  # fmt: skip
+    add("--home", type=Path, default=HOME, metavar="DIR", help=f"where the agent keeps all it keeps (default: {HOME})")
+    add("--bundle", type=Path, metavar="FILE", help="install this bundle first, unless it runs already")
+    add("--trust", type=Path, action="append", default=[], metavar="FILE",
+        help="trust this public key from now on, for bundles and updates")  # fmt: skip
+    add("--updates", metavar="URL", help="where `forwardpass publish` puts new versions")
+    add("--cloud", metavar="URL", help="the server that takes the outbox and answers for remote models")
+    add("--port", type=int, metavar="N", help="HTTP port on localhost; 0 takes a free one (default: 8100)")
+    add("--log-level", metavar="LEVEL", help="debug, info, warning or error (default: info)")
+    add("--systemd", action="store_true", help="print a unit file for systemd that runs the agent so, and end")
+    add("--json", action="store_true", help="with status: print it as a line of JSON")
+    return parser
+
+
+def main(argv: Sequence[str] | None = None, make_composer: MakeComposer | None = None) -> int:
+    """Run the command line; the exit code. An error of ours is one line on stderr and exit code 1."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    if words[:1] == ["agent"]:
+        words = words[1:]
+    given = create_parser().parse_args(words)
+    try:
+        if given.systemd:
+            return _print_unit(given)
+        if given.action == "run":
+            return _run(given, make_composer)
+        return _check(given) if given.action == "check" else _status(given)
+    except BrokenPipeError:  # nobody reads on
+        return 1
+    except Exception as error:
+        from forwardpass.errors import ForwardpassError
+
+        if not isinstance(error, ForwardpassError):
+            raise
+        print(f"forwardpass: {' '.join(error.message.split())}", file=sys.stderr)  # noqa: T201
+        return 1
+
+
+def _run(given: argparse.Namespace, make_composer: MakeComposer | None) -> int:
+    from forwardpass.engine.blank import start_blank
+
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # its threads would hold memory, and have nothing to do
+    there = given.bundle is not None or (given.home / "state.json").exists()
+    blank = start_blank() if there else None
+    try:
+        from forwardpass.edge.start import Order, run_agent
+
+        flags = {name: getattr(given, name) for name in ("port", "updates", "cloud", "log_level")}
+        run_agent(Order(given.home, given.bundle, tuple(given.trust), flags), blank, make_composer)
+    finally:
+        if blank is not None and blank.process.poll() is None:
+            blank.end()
+    return 0
+
+
+def _status(given: argparse.Namespace) -> int:
+    import json
+
+    from forwardpass.edge.home import Home
+    from forwardpass.edge.status import ask, show
+
+    status = ask(Home(given.home).socket)
+    print(json.dumps(status) if given.json else show(status))  # noqa: T201
+    return 0
+
+
+def _check(given: argparse.Namespace) -> int:
+    from forwardpass.edge.home import Home
+    from forwardpass.edge.status import ask
+
+    ask(Home(given.home).socket, "POST", "/check")
+    return 0
+
+
+def _print_unit(given: argparse.Namespace) -> int:
+    from forwardpass.edge.systemd import unit
+
+    words = [("--bundle", given.bundle), ("--updates", given.updates), ("--cloud", given.cloud), ("--port", given.port)]
+    arguments = [text for name, value in words if value is not None for text in (name, _absolute(value))]
+    print(unit(given.home, arguments), end="")  # noqa: T201
+    return 0
+
+
+def _absolute(value: object) -> str:
+    return str(value.absolute() if isinstance(value, Path) else value)

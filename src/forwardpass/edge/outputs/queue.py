@@ -1,0 +1,106 @@
+"""The queue before every output: bounded, the oldest message dropped first, delivered by one task.
+
+What cannot be delivered now is tried again, waiting longer each time, while newer messages wait
+behind it; so they arrive in order, at least once. Knows no way of delivering.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Iterator
+from typing import Any
+
+from forwardpass.edge.outputs.base import Sender, Undelivered
+from forwardpass.edge.waits import waits
+
+log = logging.getLogger("forwardpass.edge")
+MAX_WAITING = 1000  # messages
+
+
+class Queue:
+    """An ``Output`` around a ``Sender``. ``pauses`` gives the seconds before each next try."""
+
+    def __init__(
+        self,
+        name: str,
+        sender: Sender,
+        max_waiting: int = MAX_WAITING,
+        pauses: Callable[[], Iterator[float]] = waits,
+    ) -> None:
+        self.name = name
+        self.counts = {"sent": 0, "failed": 0, "dropped": 0}
+        self.problem = ""
+        self._sender = sender
+        self._max_waiting = max_waiting
+        self._pauses = pauses
+        self._waiting: deque[dict[str, Any]] = deque()
+        self._under_way = 0
+        self._some = asyncio.Event()
+        self._closing = False
+        self._task: asyncio.Task[None] | None = None
+
+    @property
+    def waiting(self) -> int:
+        return len(self._waiting) + self._under_way
+
+    async def send(self, message: dict[str, Any]) -> None:
+        if self._closing:
+            self.counts["dropped"] += 1
+            return
+        self._waiting.append(message)
+        if len(self._waiting) > self._max_waiting:
+            self._waiting.popleft()
+            self.counts["dropped"] += 1
+        self._some.set()
+        if self._task is None or self._task.done():
+            self._task = asyncio.create_task(self._work(), name=f"output {self.name}")
+
+    async def close(self, within: float = 5.0) -> None:
+        self._closing = True
+        self._some.set()
+        if self._task is not None:
+            await asyncio.wait([self._task], timeout=within)
+            self._task.cancel()
+            await asyncio.wait([self._task])
+        self.counts["dropped"] += self.waiting
+        self._waiting.clear()
+        self._under_way = 0
+        await self._sender.close()
+
+    async def _work(self) -> None:
+        async for message in self._messages():
+            self._under_way = 1
+            await self._deliver(message)
+            self._under_way = 0
+
+    async def _messages(self) -> AsyncIterator[dict[str, Any]]:
+        while True:
+            while self._waiting:
+                yield self._waiting.popleft()
+            if self._closing:
+                return
+            self._some.clear()
+            await self._some.wait()
+
+    async def _deliver(self, message: dict[str, Any]) -> None:
+        """Try until it is there, or is refused."""
+        for pause in self._pauses():
+            try:
+                await self._sender.deliver(message)
+            except Undelivered as error:
+                self._note(error)
+                if not error.again:
+                    self.counts["failed"] += 1
+                    return
+                await asyncio.sleep(pause)
+            else:
+                self.counts["sent"] += 1
+                self.problem = ""
+                return
+
+    def _note(self, error: Undelivered) -> None:
+        if not self.problem:
+            log.warning("output %s: %s%s", self.name, error, "; trying again" if error.again else "; it is lost")
+        self.problem = str(error)

@@ -1,0 +1,75 @@
+"""Messages posted to a URL as JSON, a request each.
+
+Taken is what is answered with 2xx. No answer, 429 and 5xx are tried again, the last two a bounded
+number of times, anything else is final. A message has its id in ``Idempotency-Key``, so that one
+that is sent twice can be told. Knows no queue.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar
+
+import orjson
+
+from forwardpass.config import doc
+from forwardpass.edge import client
+from forwardpass.edge.outputs.base import Undelivered
+from forwardpass.edge.outputs.queue import MAX_WAITING
+from forwardpass.errors import ForwardpassError, InvalidInput, InvalidSettings
+
+TRIES = 10  # of a message that a server answers with 429 or 5xx
+
+
+@dataclass(frozen=True, kw_only=True)
+class WebhookConfig:
+    """An entry of ``outputs:`` with ``type: webhook``."""
+
+    url: str = field(metadata=doc("`http://` or `https://` URL to post to"))
+    headers: dict[str, str] = field(default_factory=dict, metadata=doc("headers to send as well"))
+    timeout: float = field(default=10.0, metadata=doc("seconds in which it must answer"))
+    max_waiting: int = field(default=MAX_WAITING, metadata=doc("most messages that wait; then the oldest are dropped"))
+
+    def __post_init__(self) -> None:
+        if not self.url.startswith(("http://", "https://")):
+            raise InvalidSettings(f"outputs: webhook: url must begin with http:// or https://, got {self.url!r}")
+        if not 0 < self.timeout < math.inf:
+            raise InvalidSettings(f"outputs: webhook: timeout must be above 0, got {self.timeout}")
+
+
+class WebhookSender:
+    """See ``Sender``."""
+
+    Config: ClassVar[type[WebhookConfig]] = WebhookConfig
+
+    def __init__(self, config: WebhookConfig, home: Path) -> None:
+        self.name = f"webhook:{config.url.partition('?')[0]}"
+        self._config = config
+        self._tries = 0  # of the message that is under way
+
+    async def deliver(self, message: dict[str, Any]) -> None:
+        headers = {**self._config.headers, "content-type": "application/json"}
+        if "id" in message:
+            headers["idempotency-key"] = str(message["id"])
+        try:
+            body = orjson.dumps(message)
+            response = await client.post(self._config.url, body, headers, timeout=self._config.timeout)
+        except InvalidInput as error:
+            raise Undelivered(error.message, again=False) from None
+        except ForwardpassError as error:
+            raise Undelivered(error.message, again=True) from None
+        self._judge(response.status)
+
+    async def close(self) -> None:
+        return
+
+    def _judge(self, status: int) -> None:
+        """Raise where the message was not taken."""
+        self._tries += 1
+        again = (status == 429 or status >= 500) and self._tries < TRIES
+        if not again:
+            self._tries = 0
+        if not 200 <= status < 300:
+            raise Undelivered(f"{self.name} answered {status}", again=again)

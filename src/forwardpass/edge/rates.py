@@ -1,0 +1,98 @@
+"""How the agent does right now: predictions per second, errors and latencies of the last minute.
+
+A sink of records. Keeps the latencies of the last minute, at most ``MOST``; above that rate they
+are those of the most recent predictions. Knows no model and no door.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+from forwardpass.edge.watch import Health
+from forwardpass.types import Outcome, Record
+
+MINUTE = 60.0
+MOST = 8192
+GOLDEN = "golden"  # the door of rows that the agent asks about by itself
+# not the version's doing: the caller left, or sent more than there is room for
+_NOT_COUNTED = frozenset((Outcome.CANCELLED, Outcome.OVERLOADED, Outcome.QUOTA_EXCEEDED))
+
+
+@dataclass(frozen=True, slots=True)
+class _Ended:
+    at: float
+    model: str
+    rows: int
+    seconds: float
+    failed: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Minute:
+    """The last minute: per second; times in seconds, None where nothing was answered."""
+
+    predictions: float
+    rows: float
+    errors: float
+    p50: float | None
+    p99: float | None
+
+
+class Rates:
+    """A sink; ``clock`` gives seconds that only grow."""
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self.predictions = 0  # since the start
+        self.rows = 0
+        self.errors = 0
+        self._clock = clock
+        self._since = clock()
+        self._ended: deque[_Ended] = deque(maxlen=MOST)
+
+    def write(self, records: Sequence[Record]) -> None:
+        now = self._clock()
+        for record in records:
+            if record.door == GOLDEN:
+                continue
+            failed = record.outcome is not Outcome.OK
+            self.predictions += not failed
+            self.rows += 0 if failed else record.rows
+            self.errors += failed
+            if record.outcome not in _NOT_COUNTED:
+                self._ended.append(_Ended(now, record.model, record.rows, record.total, failed))
+
+    def last_minute(self) -> Minute:
+        ended = list(self._lately(self._clock() - MINUTE))
+        good = [item for item in ended if not item.failed]
+        span = self._span(ended)
+        times = sorted(item.seconds for item in good)
+        return Minute(
+            len(good) / span,
+            sum(item.rows for item in good) / span,
+            (len(ended) - len(good)) / span,
+            _quantile(times, 0.5),
+            _quantile(times, 0.99),
+        )
+
+    def health(self, model: str, since: float, crashes: int = 0) -> Health:
+        """What became of a model's requests from a reading of the clock on."""
+        ended = [item for item in self._lately(since) if item.model == model]
+        times = sorted(item.seconds for item in ended if not item.failed)
+        return Health(len(ended), sum(item.failed for item in ended), crashes, _quantile(times, 0.99))
+
+    def _lately(self, since: float) -> Iterator[_Ended]:
+        return (item for item in self._ended if item.at >= since)
+
+    def _span(self, ended: Sequence[_Ended]) -> float:
+        """The seconds that they are of: less than a minute just after the start, or where many came."""
+        since = ended[0].at if len(ended) == MOST else self._since
+        return max(1.0, min(MINUTE, self._clock() - since))
+
+
+def _quantile(ordered: Sequence[float], share: float) -> float | None:
+    """The least value that this share of them does not exceed."""
+    if not ordered:
+        return None
+    return ordered[min(len(ordered) - 1, max(0, -(-int(share * 100) * len(ordered) // 100) - 1))]

@@ -1,0 +1,112 @@
+"""The agent under systemd: its unit file, and telling it that the agent is ready, lives and stops.
+
+The protocol is a datagram to the socket that ``NOTIFY_SOCKET`` names; without it all of this does
+nothing. Knows nothing of the agent.
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+import socket
+import sys
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+
+UNIT = """\
+[Unit]
+Description=Forwardpass agent
+Wants=network.target
+After=network.target
+
+[Service]
+Type=notify
+NotifyAccess=main
+ExecStart={command}
+ExecReload=/bin/kill -HUP $MAINPID
+Restart=always
+RestartSec=1
+WatchdogSec=30
+TimeoutStartSec=120
+TimeoutStopSec=30
+KillMode=mixed
+ReadWritePaths={home}
+NoNewPrivileges=yes
+ProtectSystem=strict
+ProtectHome={protect_home}
+PrivateTmp=yes
+ProtectKernelTunables=yes
+ProtectKernelModules=yes
+ProtectControlGroups=yes
+RestrictSUIDSGID=yes
+RestrictRealtime=yes
+RestrictNamespaces=yes
+LockPersonality=yes
+RestrictAddressFamilies=AF_UNIX AF_INET AF_INET6
+SystemCallArchitectures=native
+UMask=0077
+
+[Install]
+WantedBy=multi-user.target
+"""
+
+
+def unit(home: Path, arguments: Sequence[str]) -> str:
+    """The text of a unit file that runs the agent of a home with these further arguments."""
+    home = home.absolute()
+    command = [sys.executable, "-m", "forwardpass.device", "agent", "--home", str(home), *arguments]
+    protected = "no" if _in_homes(home) else "yes"
+    return UNIT.format(command=" ".join(map(_quoted, command)), home=_quoted(str(home)), protect_home=protected)
+
+
+def _in_homes(path: Path) -> bool:
+    return any(path.is_relative_to(folder) for folder in ("/home", "/root", "/run/user"))
+
+
+def _quoted(word: str) -> str:
+    """A word of a command line as systemd reads it: its specifiers and variables escaped."""
+    escaped = word.replace("%", "%%").replace("$", "$$")
+    return escaped if shlex.quote(word) == word else '"' + escaped.replace("\\", "\\\\").replace('"', '\\"') + '"'
+
+
+class Notifier:
+    """Tells the one who started this process how it is; told by ``environ`` where to."""
+
+    def __init__(self, environ: Mapping[str, str] = os.environ) -> None:
+        self._address = environ.get("NOTIFY_SOCKET", "")
+        self._watchdog = _watchdog(environ)
+
+    @property
+    def beat(self) -> float | None:
+        """Seconds between two signs of life, half of what is asked for; None where none is."""
+        return self._watchdog / 2 if self._address and self._watchdog else None
+
+    def ready(self, status: str) -> None:
+        self._tell(f"READY=1\nSTATUS={status}")
+
+    def alive(self) -> None:
+        self._tell("WATCHDOG=1")
+
+    def status(self, text: str) -> None:
+        self._tell(f"STATUS={text}")
+
+    def stopping(self) -> None:
+        self._tell("STOPPING=1")
+
+    def _tell(self, message: str) -> None:
+        if not self._address:
+            return
+        address = "\0" + self._address[1:] if self._address.startswith("@") else self._address
+        with suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
+            sock.setblocking(False)  # whoever does not listen must not stop the agent
+            sock.connect(address)
+            sock.send(message.encode())
+
+
+def _watchdog(environ: Mapping[str, str]) -> float:
+    """Seconds, 0 where there is none, or it is meant for another process."""
+    if environ.get("WATCHDOG_PID", str(os.getpid())) != str(os.getpid()):
+        return 0.0
+    text = environ.get("WATCHDOG_USEC", "0")
+    return int(text) / 1e6 if text.isdigit() else 0.0

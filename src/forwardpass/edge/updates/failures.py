@@ -1,0 +1,45 @@
+"""Releases that were tried on this device and taken back: they are not tried again.
+
+One small file in the home, by the digest of what was in the release; the latest few are kept.
+Knows neither how a release is tried nor what is done about it.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import msgspec
+
+from forwardpass.edge import durable
+
+KEPT = 16
+
+
+class Failure(msgspec.Struct, frozen=True):
+    """Which release failed, why, and when (seconds since the epoch). ``digest`` is that of its manifest."""
+
+    digest: str
+    version: str
+    why: str
+    at: float
+
+
+class Failures:
+    """The failures in a file; one that is missing or damaged holds none."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def all(self) -> list[Failure]:
+        """The latest last."""
+        try:
+            return msgspec.json.decode(self._path.read_bytes(), type=list[Failure])
+        except (OSError, msgspec.DecodeError, UnicodeDecodeError):
+            return []
+
+    def find(self, digest: str) -> Failure | None:
+        return next((failure for failure in self.all() if failure.digest == digest), None)
+
+    def add(self, failure: Failure) -> None:
+        kept = [other for other in self.all() if other.digest != failure.digest]
+        durable.write(self._path, msgspec.json.encode([*kept, failure][-KEPT:]))

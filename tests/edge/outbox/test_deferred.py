@@ -1,0 +1,213 @@
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.edge.outbox.setting import Time
+
+from forwardpass.edge.outbox import Deferred, Kind, Level, Outbox, Privacy
+from forwardpass.edge.outbox.deferred import MOST_FAILURES, Ask
+from forwardpass.errors import BackendFailed, ForwardpassError, InvalidInput, NotReady
+
+Delivery = tuple[str, list[Any], bool]
+
+
+class Cloud:
+    """Doubles each number; fails as often as it is told."""
+
+    def __init__(self, *failures: ForwardpassError) -> None:
+        self.failures = list(failures)
+        self.asked: list[list[Any]] = []
+
+    async def __call__(self, instances: list[Any]) -> list[Any]:
+        self.asked.append(instances)
+        if self.failures:
+            raise self.failures.pop(0)
+        return [2 * value for value in instances]
+
+
+class Receiver:
+    """Keeps what is delivered; ``fail`` is raised once, before or after."""
+
+    def __init__(self) -> None:
+        self.delivered: list[Delivery] = []
+        self.fail: BaseException | None = None
+
+    async def __call__(self, prediction: str, answers: list[Any], changed: bool) -> None:
+        self.delivered.append((prediction, answers, changed))
+        failed, self.fail = self.fail, None
+        if failed is not None:
+            raise failed
+
+
+@contextlib.asynccontextmanager
+async def deferring(
+    path: Path, ask: Ask, receiver: Receiver, time: Time | None = None, level: Level = Level.UNSURE, **others: Any
+) -> AsyncIterator[tuple[Deferred, Outbox]]:
+    outbox = Outbox(path / "outbox.sqlite", privacy=Privacy(level), clock=(time or Time()).clock(), linger=0.0)
+    await outbox.open()
+    try:
+        yield Deferred(outbox, ask, receiver, **others), outbox
+    finally:
+        await outbox.close()
+
+
+def test_rows_are_asked_about_in_order_and_told_under_their_id(tmp_path: Path) -> None:
+    cloud, receiver = Cloud(), Receiver()
+
+    async def main() -> None:
+        async with deferring(tmp_path, cloud, receiver) as (deferred, outbox):
+            await deferred.put("a", [1, 2], [2, 5])
+            await deferred.put("b", [3], [6])
+            assert [await deferred.ask_next() for _ in range(3)] == [2, 1, 0]
+            assert (await outbox.counts())["counts"] == {"answered_escalation": 2}
+            assert (await outbox.counts())["bytes"] == 0
+
+    asyncio.run(main())
+    assert cloud.asked == [[1, 2], [3]]
+    assert receiver.delivered == [("a", [2, 4], True), ("b", [6], False)]
+
+
+def test_nobody_to_ask_means_waiting(tmp_path: Path) -> None:
+    cloud, receiver = Cloud(NotReady("offline"), NotReady("offline")), Receiver()
+
+    async def main() -> None:
+        async with deferring(tmp_path, cloud, receiver) as (deferred, _):
+            await deferred.put("a", [1], [0])
+            for _ in range(2):
+                with pytest.raises(NotReady):
+                    await deferred.ask_next()
+            assert await deferred.ask_next() == 1
+
+    asyncio.run(main())
+    assert receiver.delivered == [("a", [2], True)]
+
+
+@pytest.mark.parametrize("failure", [OSError("broker gone"), NotReady("no webhook"), asyncio.CancelledError()])
+def test_a_crash_between_answer_and_delivery_delivers_the_same_answer_without_asking_again(
+    tmp_path: Path, failure: BaseException
+) -> None:
+    """In effect once: under one id there is one answer, however often it is told."""
+    receiver = Receiver()
+    receiver.fail = failure
+
+    async def main() -> None:
+        async with deferring(tmp_path, Cloud(), receiver) as (deferred, _):
+            await deferred.put("a", [1], [0])
+            with pytest.raises((NotReady, asyncio.CancelledError)):
+                await deferred.ask_next()
+
+        async def never(instances: list[Any]) -> list[Any]:
+            raise AssertionError("asked again")
+
+        async with deferring(tmp_path, never, receiver) as (deferred, _):
+            assert await deferred.ask_next() == 1
+            assert await deferred.ask_next() == 0
+
+    asyncio.run(main())
+    assert receiver.delivered == [("a", [2], True)] * 2
+
+
+def test_rows_that_never_get_an_answer_do_not_hold_up_the_others(tmp_path: Path) -> None:
+    crashes = [BackendFailed("the worker died")] * MOST_FAILURES
+    cloud, receiver = Cloud(InvalidInput("no such class"), *crashes), Receiver()
+
+    async def main() -> None:
+        async with deferring(tmp_path, cloud, receiver) as (deferred, outbox):
+            for name in ("wrong", "crashes", "good"):
+                await deferred.put(name, [1], [0])
+            assert await deferred.ask_next() == 1
+            for _ in range(MOST_FAILURES - 1):
+                with pytest.raises(BackendFailed):
+                    await deferred.ask_next()
+            assert await deferred.ask_next() == 1
+            assert await deferred.ask_next() == 1
+            assert await outbox.reasons() == [
+                ("escalation-wrong", "no such class"),
+                ("escalation-crashes", f"the model failed at it {MOST_FAILURES} times: the worker died"),
+            ]
+
+    asyncio.run(main())
+    assert receiver.delivered == [("good", [2], True)]
+
+
+def test_an_answer_for_other_rows_is_none(tmp_path: Path) -> None:
+    async def short(instances: list[Any]) -> list[Any]:
+        return []
+
+    async def main() -> None:
+        async with deferring(tmp_path, short, Receiver()) as (deferred, _):
+            await deferred.put("a", [1, 2], [0, 0])
+            with pytest.raises(BackendFailed, match="asked about 2 rows, got 0 answers"):
+                await deferred.ask_next()
+
+    asyncio.run(main())
+
+
+def test_what_is_too_old_is_not_asked_about(tmp_path: Path) -> None:
+    time, cloud = Time(), Cloud()
+
+    async def main() -> None:
+        async with deferring(tmp_path, cloud, Receiver(), time, most_age=60.0) as (deferred, outbox):
+            await deferred.put("old", [1], [0])
+            time.pass_by(40.0)
+            await deferred.put("new", [2], [0])
+            time.pass_by(30.0)
+            assert await deferred.ask_next() == 1
+            assert (await outbox.counts())["counts"] == {"answered_escalation": 1, "expired_escalation": 1}
+
+    asyncio.run(main())
+    assert cloud.asked == [[2]]
+
+
+def test_no_faster_than_the_rate_and_slower_after_each_failure(tmp_path: Path) -> None:
+    waits: list[float] = []
+
+    async def sleep(seconds: float) -> None:
+        waits.append(seconds)
+
+    cloud, receiver = Cloud(NotReady("x"), NotReady("x"), NotReady("x")), Receiver()
+
+    async def main() -> None:
+        async with deferring(
+            tmp_path, cloud, receiver, rate=10.0, sleep=sleep, draw=lambda: 1.0
+        ) as (deferred, outbox):  # fmt: skip
+            await deferred.put("a", [1, 2, 3], [0, 0, 0])
+            await deferred.put("b", [4], [0])
+            running = asyncio.create_task(deferred.run())
+            while len(receiver.delivered) < 2:
+                await asyncio.sleep(0.001)
+            await deferred.put("c", [5], [0])  # it wakes up for more
+            while len(receiver.delivered) < 3 or await outbox.next((Kind.ESCALATION,), 1, 1):
+                await asyncio.sleep(0.001)
+            running.cancel()
+            await asyncio.wait({running})
+            assert deferred.error == ""
+
+    asyncio.run(main())
+    assert waits[:5] == [1.0, 2.0, 4.0, 0.3, 0.1]
+
+
+@pytest.mark.parametrize("level", [Level.NOTHING, Level.OUTPUTS])
+def test_inputs_that_may_not_leave_are_not_put(tmp_path: Path, level: Level) -> None:
+    async def main() -> None:
+        async with deferring(tmp_path, Cloud(), Receiver(), level=level) as (deferred, outbox):
+            with pytest.raises(InvalidInput, match="escalation: may not leave this device"):
+                await deferred.put("a", [1], [0])
+            assert await outbox.next(tuple(Kind), 1, 1) == []
+
+    asyncio.run(main())
+
+
+def test_the_same_prediction_is_put_once(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with deferring(tmp_path, Cloud(), Receiver()) as (deferred, outbox):
+            await deferred.put("a", [1], [0])
+            await deferred.put("a", [1], [0])
+            assert (await outbox.counts())["waiting"]["escalation"] == 1
+
+    asyncio.run(main())

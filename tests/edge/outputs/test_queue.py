@@ -1,0 +1,134 @@
+"""The queue before every output: never waits, bounded, in order, tried again, counted to the last message."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Iterator
+from typing import Any
+
+from tests.edge.mosquitto import LIMIT, until
+
+from forwardpass.edge.outputs.base import Undelivered
+from forwardpass.edge.outputs.queue import Queue
+
+
+class Sender:
+    """Obeys ``Sender``: takes messages while ``open``, refuses those that say so."""
+
+    def __init__(self) -> None:
+        self.taken: list[int] = []
+        self.tries = 0
+        self.down = False
+        self.closed = False
+        self.gate = asyncio.Event()
+        self.gate.set()
+
+    async def deliver(self, message: dict[str, Any]) -> None:
+        self.tries += 1
+        await self.gate.wait()
+        if self.down:
+            raise Undelivered("it is down", again=True)
+        if message["n"] < 0:
+            raise Undelivered("it refuses", again=False)
+        self.taken.append(message["n"])
+
+    async def close(self) -> None:
+        self.closed = True
+
+
+def no_pauses() -> Iterator[float]:
+    while True:
+        yield 0.0
+
+
+def queue(sender: Sender, most: int = 100) -> Queue:
+    return Queue("test", sender, most, no_pauses)
+
+
+def run(test: Awaitable[None]) -> None:
+    asyncio.run(asyncio.wait_for(test, 2 * LIMIT))
+
+
+async def send(output: Queue, *numbers: int) -> None:
+    for number in numbers:
+        await output.send({"n": number})
+
+
+def test_it_never_waits_and_drops_the_oldest_where_there_is_no_more_room() -> None:
+    async def test() -> None:
+        sender = Sender()
+        output = queue(sender, 3)
+        sender.gate.clear()
+        await send(output, 0)
+        await until(lambda: sender.tries == 1)
+        await send(output, *range(1, 11))
+        assert (output.waiting, output.counts["dropped"]) == (4, 7)
+        sender.gate.set()
+        await until(lambda: output.waiting == 0)
+        assert sender.taken == [0, 8, 9, 10]
+        assert output.counts == {"sent": 4, "failed": 0, "dropped": 7}
+        await output.close()
+
+    run(test())
+
+
+def test_it_tries_again_until_the_other_side_is_back_and_keeps_the_order() -> None:
+    async def test() -> None:
+        sender = Sender()
+        output = queue(sender)
+        sender.down = True
+        await send(output, 1, 2)
+        await until(lambda: sender.tries > 5)
+        assert output.problem == "it is down"
+        sender.down = False
+        await until(lambda: output.waiting == 0)
+        assert (sender.taken, output.problem) == ([1, 2], "")
+        await output.close()
+
+    run(test())
+
+
+def test_what_is_refused_is_counted_and_the_next_one_goes() -> None:
+    async def test() -> None:
+        sender = Sender()
+        output = queue(sender)
+        await send(output, -1, 2)
+        await output.close()
+        assert (sender.taken, output.counts) == ([2], {"sent": 1, "failed": 1, "dropped": 0})
+
+    run(test())
+
+
+def test_closing_delivers_what_waits_and_drops_what_comes_later() -> None:
+    async def test() -> None:
+        sender = Sender()
+        output = queue(sender)
+        await send(output, *range(20))
+        await output.close()
+        await send(output, 99)
+        assert (sender.taken, sender.closed) == (list(range(20)), True)
+        assert output.counts == {"sent": 20, "failed": 0, "dropped": 1}
+
+    run(test())
+
+
+def test_closing_does_not_wait_for_what_is_down() -> None:
+    async def test() -> None:
+        sender = Sender()
+        output = queue(sender)
+        sender.gate.clear()
+        await send(output, 1, 2, 3)
+        await until(lambda: sender.tries == 1)
+        await output.close(0.0)
+        assert (output.waiting, output.counts["dropped"], sender.closed) == (0, 3, True)
+
+    run(test())
+
+
+def test_closing_what_never_sent_anything() -> None:
+    async def test() -> None:
+        sender = Sender()
+        await queue(sender).close()
+        assert sender.closed
+
+    run(test())

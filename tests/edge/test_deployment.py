@@ -1,0 +1,303 @@
+"""From one slot to another with real workers: nothing is refused meanwhile, and what is not well is taken back."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from textwrap import dedent
+from typing import cast
+
+import pytest
+from tests import artifacts
+from tests.edge.devices import Device, Factory, device, run
+from tests.engine.workers import children, close, needs_proc, templates, until
+from tests.gateway.test_served import classifier, write
+
+from forwardpass.edge.home import Home
+from forwardpass.edge.settings import WatchSettings
+from forwardpass.edge.slots import Slot
+from forwardpass.engine.nursery import Nursery
+from forwardpass.engine.replicas import Replicas
+from forwardpass.errors import InvalidModel
+from forwardpass.gateway.compose import create_composer
+
+pytestmark = needs_proc
+SPECIAL = 666.0  # a value that the models below do strange things with
+
+STEPS = """
+    import os, time
+    from forwardpass.pipeline import step
+
+    @step(reads=["x"], writes=["x"])
+    def fate(columns):
+        x = columns["x"]
+        if (x == {special}).any():
+            {what}
+        return {{"x": x}}
+"""
+
+
+@pytest.fixture(scope="module")
+def nursery() -> Iterator[Nursery]:
+    made = Nursery("critical")
+    yield made
+    close(made)
+
+
+@pytest.fixture(autouse=True)
+def no_process_is_left(nursery: Nursery) -> Iterator[None]:
+    yield
+    assert children(templates()[0]) == []
+
+
+@pytest.fixture
+def factory(tmp_path: Path) -> Factory:
+    return Factory(tmp_path)
+
+
+def model(folder: Path, what: str = "pass") -> Path:
+    """``y = x`` of two numbers; with the special value it does ``what``."""
+    made = folder / f"v{len(list(folder.iterdir()))}" / "twin"
+    artifacts.identity(made / "model.onnx")
+    (made / "steps.py").write_text(dedent(STEPS).format(special=SPECIAL, what=what), encoding="utf-8")
+    (made / "model.yaml").write_text("preprocess: [{step: fate}]\n", encoding="utf-8")
+    return made
+
+
+def slots(factory: Factory, old: str = "pass", new: str = "pass") -> tuple[Slot, Slot]:
+    first = factory.install(Home(factory.folder / "one"), model(factory.folder, old))
+    return first, factory.install(Home(factory.folder / "two"), model(factory.folder, new))
+
+
+class Traffic:
+    """Asks all the time; what it was answered is checked at once."""
+
+    def __init__(self, made: Device) -> None:
+        self.answered = 0
+        self._made = made
+        self._task = asyncio.create_task(self._ask())
+
+    async def __aenter__(self) -> Traffic:
+        await until(lambda: self.answered > 2 or self._task.done())
+        return self
+
+    async def __aexit__(self, *args: object) -> None:
+        self._task.cancel()
+        await asyncio.gather(self._task, return_exceptions=True)
+        assert self._task.cancelled(), self._task.exception()
+
+    async def _ask(self) -> None:
+        while True:
+            got = await self._made.predictor.predict([[1.0, 2.0]], "test")
+            assert got.error is None, got.error
+            self.answered += 1
+            await asyncio.sleep(0.002)
+
+
+def pids(made: Device) -> list[int]:
+    return cast(Replicas, made.dataplane.model("twin").replicas).pids
+
+
+def test_a_good_version_takes_over_without_a_gap(nursery: Nursery, factory: Factory) -> None:
+    first, second = slots(factory)
+
+    async def main() -> None:
+        async with device(nursery, WatchSettings(seconds=0.2)) as made:
+            await made.start(first, golden=True)
+            before = pids(made)
+            async with Traffic(made) as traffic:
+                switching = asyncio.create_task(made.deployment.switch(second))
+                await until(lambda: made.deployment.watch is not None or switching.done())
+                assert made.deployment.watch is not None
+                assert len(children(templates()[0])) == 2, "the old one lives while the new one is watched"
+                assert await switching == ""
+                seen = traffic.answered
+                await until(lambda: traffic.answered > seen)
+            assert pids(made) != before
+            assert children(templates()[0]) == pids(made)
+            assert made.deployment.running is not None
+            assert made.deployment.running.slot is second
+
+    run(nursery, main)
+
+
+def test_one_that_answers_golden_rows_otherwise_never_answers(nursery: Nursery, factory: Factory) -> None:
+    first, second = slots(factory)
+    golden = second.folder / second.manifest.golden
+    said = json.loads(golden.read_text())
+    said["predictions"][3] = [17.0, 4.0]
+    golden.write_text(json.dumps(said))
+
+    async def main() -> None:
+        async with device(nursery) as made:
+            await made.start(first)
+            before = pids(made)
+            async with Traffic(made):
+                why = await made.deployment.switch(second)
+            assert "golden rows otherwise" in why
+            assert "row 3" in why
+            assert pids(made) == before == children(templates()[0])
+        async with device(nursery) as made:
+            with pytest.raises(InvalidModel, match="golden rows otherwise"):
+                await made.start(second, golden=True)
+
+    run(nursery, main)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "reason"),
+    [
+        (lambda slot: (slot.models / "twin" / "1" / "model.onnx").write_bytes(b"x"), "model.onnx"),
+        (lambda slot: (slot.models / "twin" / "1" / "steps.py").write_text("import os\nos._exit(3)\n"), "exit code 3"),
+        (lambda slot: (slot.folder / "models").rename(slot.folder / "gone"), "no such file"),
+    ],
+)
+def test_one_that_cannot_be_loaded_never_answers(
+    nursery: Nursery, factory: Factory, spoil: Callable[[Slot], object], reason: str
+) -> None:
+    first, second = slots(factory)
+    spoil(second)
+
+    async def main() -> None:
+        async with device(nursery) as made:
+            await made.start(first)
+            async with Traffic(made):
+                assert reason in await made.deployment.switch(second)
+        async with device(nursery) as made:
+            with pytest.raises(Exception, match=reason):
+                await made.start(second)
+
+    run(nursery, main)
+
+
+@pytest.mark.parametrize("what", ["os._exit(1)", "raise RuntimeError('no')"])
+def test_one_that_fails_later_is_taken_back_and_nobody_notices(nursery: Nursery, factory: Factory, what: str) -> None:
+    """The old one answers for it, also what the new one died of."""
+    first, second = slots(factory, new=what)
+
+    async def main() -> None:
+        async with device(nursery, WatchSettings(seconds=60.0, predictions=3)) as made:
+            await made.start(first)
+            before = pids(made)
+            async with Traffic(made):
+                switching = asyncio.create_task(made.deployment.switch(second))
+                await until(lambda: made.deployment.watch is not None)
+                assert pids(made) != before
+                special = [made.predictor.predict([[SPECIAL, float(n)]], "test") for n in range(9)]
+                for number, got in enumerate(await asyncio.gather(*special)):
+                    assert got.error is None
+                    assert got.answers == [[SPECIAL, number]]
+                why = await asyncio.wait_for(switching, 30)
+            assert "worker died" in why or "predictions failed" in why
+            assert pids(made) == before
+            assert made.deployment.running is not None
+            assert made.deployment.running.slot is first
+
+    run(nursery, main)
+
+
+def test_one_that_is_too_slow_is_taken_back(nursery: Nursery, factory: Factory) -> None:
+    first, second = slots(factory, new="time.sleep(0.05)")
+
+    async def main() -> None:
+        async with device(nursery, WatchSettings(seconds=60.0, predictions=3, p99=0.04)) as made:
+            await made.start(first)
+            switching = asyncio.create_task(made.deployment.switch(second))
+            while not switching.done():
+                assert (await made.predictor.predict([[SPECIAL, 1.0]], "test")).error is None
+            assert "99 of 100 predictions took" in await switching
+
+    run(nursery, main)
+
+
+def test_an_agent_that_stops_meanwhile_leaves_nothing(nursery: Nursery, factory: Factory) -> None:
+    first, second = slots(factory)
+
+    async def main() -> None:
+        for moment in (0.0, 0.05, 0.3):
+            async with device(nursery, WatchSettings(seconds=60.0)) as made:
+                await made.start(first)
+                switching = asyncio.create_task(made.deployment.switch(second))
+                await asyncio.sleep(moment)
+                switching.cancel()
+                await asyncio.wait({switching})
+            await until(lambda: children(templates()[0]) == [])
+
+    run(nursery, main)
+
+
+def test_a_model_of_another_name_may_take_over(nursery: Nursery, factory: Factory) -> None:
+    first = factory.install(Home(factory.folder / "one"), model(factory.folder))
+    artifacts.identity(factory.folder / "other" / "model.onnx")
+    second = factory.install(Home(factory.folder / "two"), factory.folder / "other")
+
+    async def main() -> None:
+        async with device(nursery) as made:
+            await made.start(first)
+            assert await made.deployment.switch(second) == ""
+            assert [served.name for served in made.dataplane.all()] == ["other"]
+
+    run(nursery, main)
+
+
+# Models that are made of others
+
+
+def cascade(folder: Path, sharpness: float) -> Path:
+    """A classifier that asks one elsewhere, which is out of reach."""
+    made = folder / f"v{len(list(folder.iterdir()))}"
+    classifier(made / "small" / "model.onnx", sharpness)
+    write(
+        made,
+        both="cascade: [small, large]\nescalation: {confidence: probabilities, threshold: 0.99, timeout: 5}\n",
+        large="remote: {urls: ['http://127.0.0.1:9']}\n",
+    )
+    return made / "both"
+
+
+def test_a_cascade_takes_over_while_what_it_asks_is_out_of_reach(nursery: Nursery, factory: Factory) -> None:
+    rows = [[0.0, 0.5, 0.25]]
+    first = factory.install(Home(factory.folder / "one"), cascade(factory.folder, 1.0), rows)
+    second = factory.install(Home(factory.folder / "two"), cascade(factory.folder, 2.0), rows)
+
+    async def main() -> None:
+        async with device(nursery, composer=create_composer()) as made:
+            await made.start(first, golden=True)
+            before = await made.predictor.predict(rows, "test")
+            assert (before.error, before.provisional) == (None, True)
+            assert await made.deployment.switch(second) == ""
+            after = await made.predictor.predict(rows, "test")
+            assert (after.error, after.provisional) == (None, True)
+            assert after.confidence is not None
+            assert before.confidence is not None
+            assert after.confidence > before.confidence, "it is the new first model that answers"
+
+    run(nursery, main)
+
+
+def test_a_cascade_whose_first_model_is_not_well_is_refused(nursery: Nursery, factory: Factory) -> None:
+    rows = [[0.0, 0.5, 0.25]]
+    first = factory.install(Home(factory.folder / "one"), cascade(factory.folder, 1.0), rows)
+    second = factory.install(Home(factory.folder / "two"), cascade(factory.folder, 2.0), rows)
+    (second.models / "small" / "1" / "model.onnx").write_bytes(b"x")
+
+    async def main() -> None:
+        async with device(nursery, composer=create_composer()) as made:
+            await made.start(first)
+            assert "model.onnx" in await made.deployment.switch(second)
+            assert (await made.predictor.predict(rows, "test")).error is None
+
+    run(nursery, main)
+
+
+def test_a_device_that_has_nothing_to_compose_with_says_so(nursery: Nursery, factory: Factory) -> None:
+    slot = factory.install(Home(factory.folder / "one"), cascade(factory.folder, 1.0), [[0.0, 0.5, 0.25]])
+
+    async def main() -> None:
+        async with device(nursery) as made:
+            with pytest.raises(InvalidModel, match="not offered here"):
+                await made.start(slot)
+
+    run(nursery, main)

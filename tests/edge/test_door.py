@@ -1,0 +1,297 @@
+"""The agent's HTTP door: the server's answers byte for byte, and no client that can harm another."""
+
+from __future__ import annotations
+
+import base64
+import gzip
+import json
+import os
+import signal
+import socket
+import struct
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from tests.edge.devices import EXAMPLES, AgentProcess, Factory, agent, write_settings
+from tests.engine.workers import HANGS, REFUSED, children, fateful_model, needs_proc
+from tests.server.http.raw import Answer, Wire, ask, chunked, eventually, post, request
+from tests.server.process import Server, running
+
+from forwardpass.edge.home import Home
+
+pytestmark = needs_proc
+
+MOST = 8  # connections
+LIMITS = {"max_body_bytes": 20_000, "receive_timeout": 0.5, "keep_alive": 1.0, "max_connections": MOST}
+PREDICT = "/v1/models/fateful:predict"
+
+
+@pytest.fixture(scope="module")
+def device(tmp_path_factory: pytest.TempPathFactory) -> Iterator[AgentProcess]:
+    """An agent with tight limits, of a model that gives what it gets."""
+    folder = tmp_path_factory.mktemp("device")
+    factory, home = Factory(folder), Home(folder / "home")
+    bundle = factory.bundle(fateful_model(folder / "fateful"))
+    write_settings(home, LIMITS)
+    with agent(home, "--bundle", str(bundle), "--trust", str(factory.trust)) as made:
+        yield made
+
+
+def predict(*rows: Sequence[float], headers: Sequence[str] = ()) -> bytes:
+    return post(PREDICT, {"instances": rows}, *headers)
+
+
+def test_predictions_on_one_connection(device: AgentProcess) -> None:
+    with Wire(device.port) as wire:
+        for number in range(3):
+            assert wire.send(predict([number, 1.0])).answer().json == {"predictions": [[number, 1.0]]}
+
+
+def test_pipelined_requests_are_answered_in_their_order(device: AgentProcess) -> None:
+    with Wire(device.port) as wire:
+        wire.send(b"".join(predict([float(n), 0.0]) for n in range(20)) + request("GET", "/livez"))
+        assert [answer.json["predictions"][0][0] for answer in wire.answers(20)] == list(range(20))
+        assert wire.answer().status == 200
+
+
+def test_a_body_may_come_in_chunks_compressed_or_after_a_go_ahead(device: AgentProcess) -> None:
+    body = json.dumps({"instances": [[1.0, 2.0]]}).encode()
+    with Wire(device.port) as wire:
+        head = request("POST", PREDICT, b"", "Transfer-Encoding: chunked", length=False)
+        assert wire.send(head + chunked(body)).answer().json == {"predictions": [[1.0, 2.0]]}
+        packed = post(PREDICT, gzip.compress(body), "Content-Encoding: gzip")
+        assert wire.send(packed).answer().json == {"predictions": [[1.0, 2.0]]}
+        wire.send(request("POST", PREDICT, b"", f"Content-Length: {len(body)}", "Expect: 100-continue", length=False))
+        assert wire.answer().status == 100
+        assert wire.send(body).answer().json == {"predictions": [[1.0, 2.0]]}
+
+
+@pytest.mark.parametrize("size", [20_001, 10**12])
+def test_a_body_that_is_announced_too_large_is_refused_unread(device: AgentProcess, size: int) -> None:
+    with Wire(device.port) as wire:
+        answer = wire.send(request("POST", PREDICT, b"", f"Content-Length: {size}", length=False)).answer()
+        assert answer.status == 413
+        assert "20000 bytes" in answer.error
+        assert answer.headers["connection"] == "close"
+
+
+def test_a_body_that_turns_out_too_large_is_refused(device: AgentProcess) -> None:
+    with Wire(device.port) as wire:
+        wire.send(request("POST", PREDICT, b"", "Transfer-Encoding: chunked", length=False) + chunked(b"x" * 30_000))
+        assert wire.answer().status == 413
+    bomb = gzip.compress(b" " * 10_000_000)
+    assert ask(device.port, post(PREDICT, bomb, "Content-Encoding: gzip")).status == 413
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"nonsense\r\n\r\n",
+        b"GET / HTTP/1.1\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n",
+        b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n",
+        b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: -1\r\n\r\n",
+        b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + b"\x00" * 64 + b"\r\n\r\n",
+    ],
+)
+def test_what_is_no_request_is_refused(device: AgentProcess, data: bytes) -> None:
+    with Wire(device.port) as wire:
+        answer = wire.send(data).answer()
+        assert answer.status == 400
+        assert "not a valid HTTP request" in answer.error
+
+
+def test_headers_without_end_are_refused(device: AgentProcess) -> None:
+    with Wire(device.port) as wire:
+        wire.send(b"GET / HTTP/1.1\r\nHost: a\r\nX: " + b"x" * 100_000)
+        assert wire.answer().status == 431
+
+
+@pytest.mark.slow
+def test_a_request_that_does_not_arrive_is_given_up(device: AgentProcess) -> None:
+    with Wire(device.port) as wire:
+        wire.send(request("POST", PREDICT, b"", "Content-Length: 100", length=False) + b"{")
+        assert wire.answer().status == 408
+    with Wire(device.port) as wire:
+        wire.send(b"GET /livez HT")
+        assert wire.answer().status == 408
+    with Wire(device.port) as wire:
+        assert wire.at_end(), "one that says nothing at all is closed"
+
+
+def test_more_connections_than_allowed_are_refused(device: AgentProcess) -> None:
+    wires = [Wire(device.port) for _ in range(MOST)]
+    try:
+        for wire in wires:
+            assert wire.send(request("GET", "/livez")).answer().status == 200
+        with Wire(device.port) as one_more:
+            answer = one_more.answer()
+            assert answer.status == 503
+            assert answer.headers["retry-after"] == "1"
+    finally:
+        for wire in wires:
+            wire.sock.close()
+    eventually(lambda: ask(device.port, request("GET", "/livez")).status == 200)
+
+
+def test_a_client_that_sends_no_more_is_still_answered(device: AgentProcess) -> None:
+    with Wire(device.port) as wire:
+        wire.send(predict([1.0, 2.0])).finish()
+        assert wire.answer().json == {"predictions": [[1.0, 2.0]]}
+        assert wire.at_end()
+
+
+def test_a_client_that_leaves_is_not_waited_for(device: AgentProcess) -> None:
+    """What it asked for does not run when its turn comes, and others are answered."""
+
+    def cancelled() -> int:
+        text = ask(device.port, request("GET", "/metrics")).body.decode()
+        return sum(int(line.rpartition(" ")[2]) for line in text.splitlines() if 'outcome="cancelled"' in line)
+
+    before = cancelled()
+    (worker,) = children(device.process.pid)
+    wires = [Wire(device.port) for _ in range(4)]
+    for wire, value in zip(wires, (HANGS, 1.0, 2.0, 3.0), strict=True):
+        wire.send(predict([value, 0.0]))
+    eventually(lambda: _metric(device, "forwardpass_queue_rows") == 3)
+    for wire in wires:
+        wire.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))  # leave with a reset
+        wire.sock.close()
+    eventually(lambda: cancelled() == before + 4)
+    os.kill(worker, signal.SIGKILL)  # what it ran hangs for ever
+    assert ask(device.port, predict([1.0, 2.0])).json == {"predictions": [[1.0, 2.0]]}
+
+
+def _metric(device: AgentProcess, name: str) -> float:
+    """The sum of a metric's samples."""
+    text = ask(device.port, request("GET", "/metrics")).body.decode()
+    return sum(float(line.rpartition(" ")[2]) for line in text.splitlines() if line.startswith(name))
+
+
+def test_answers_that_are_not_read_hold_up_nobody(device: AgentProcess) -> None:
+    with Wire(device.port, receive_buffer=4096) as slow:
+        slow.send(request("GET", "/metrics") * 200)
+        for _ in range(5):
+            assert ask(device.port, request("GET", "/livez")).status == 200
+
+
+def test_errors_of_the_model_have_their_status(device: AgentProcess) -> None:
+    assert ask(device.port, predict([REFUSED, 0.0])).status == 400
+    assert ask(device.port, post("/v1/models/fatefull:predict", {})).status == 404
+    assert "fateful" in ask(device.port, post("/v2/models/fatefull/infer", {})).error
+
+
+def test_other_methods_and_places_are_told(device: AgentProcess) -> None:
+    with Wire(device.port) as wire:
+        assert wire.send(request("PUT", "/status", b"x", "Content-Length: 1", length=False)).answer().status == 405
+        assert wire.send(request("POST", "/status")).answer().status == 405
+        assert "looks for no updates" in wire.send(request("POST", "/check")).answer().error
+        assert "nothing at /nothing" in wire.send(request("GET", "/nothing")).answer().error
+        answer = wire.send(request("HEAD", "/status")).answer(has_body=False)
+        assert (answer.status, int(answer.headers["content-length"]) > 100) == (200, True)
+        assert wire.send(request("GET", "/livez")).answer().status == 200
+
+
+def test_status_and_metrics_are_there(device: AgentProcess) -> None:
+    status = ask(device.port, request("GET", "/status")).json
+    assert (status["model"], status["ready"], status["slot"]) == ("fateful", True, "a")
+    text = ask(device.port, request("GET", "/metrics")).body.decode()
+    assert 'forwardpass_model_ready{model="fateful",version="1"} 1.0' in text
+
+
+# The same as the server
+
+
+@pytest.fixture(scope="module", params=["digits", pytest.param("fraud", marks=pytest.mark.slow)])
+def pair(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Any, Any, str]]:
+    folder, model = tmp_path_factory.mktemp("pair"), EXAMPLES / request.param
+    factory, home = Factory(folder), Home(folder / "home")
+    with (
+        running([model]) as server,
+        agent(home, "--bundle", str(factory.bundle(model)), "--trust", str(factory.trust)) as made,
+    ):
+        yield server, made, request.param
+
+
+def questions(name: str) -> Iterator[bytes]:
+    """Requests good and bad to a model of either kind."""
+    yield from (request("GET", url) for url in ("/livez", "/readyz", "/ping", "/v2", "/v2/health/live", "/v1/models"))
+    yield from (request("GET", f"/v2/models/{name}{rest}") for rest in ("", "/ready", "/config", "/versions/1"))
+    yield from (request("GET", url) for url in (f"/v1/models/{name}", "/v2/health/ready", "/v2/models/none"))
+    for body in (b"", b"{", b"[]", b'{"instances": 1}', b'{"instances": []}', b'{"instances": [{"no": 1}]}', b"\xff"):
+        yield post(f"/v1/models/{name}:predict", body)
+        yield post(f"/v2/models/{name}/infer", body)
+    yield post(f"/v2/models/{name}/infer", {"inputs": [{"name": "no", "shape": [1], "datatype": "FP32", "data": [1]}]})
+    yield post(f"/v2/models/{name}/versions/7/infer", {})
+    yield post("/v1/models/none:predict", {})
+    yield from _digits(name) if name == "digits" else _rows(name)
+
+
+def _digits(name: str) -> Iterator[bytes]:
+    image = (EXAMPLES / "digits" / "sample.png").read_bytes()
+    yield post(f"/v1/models/{name}:predict", image, "Content-Type: image/png")
+    yield post(f"/v1/models/{name}:predict?x=1", image, "Content-Type: image/png", "X-Request-ID: 17")
+    yield post("/invocations", image, "Content-Type: image/png")
+    yield post(f"/v1/models/{name}:predict", b"no image", "Content-Type: image/png")
+    rows = [{"b64": base64.b64encode(image).decode()}]
+    yield post(f"/v1/models/{name}:predict", {"instances": rows * 40}, "Accept-Encoding: gzip")
+    yield post(f"/v1/models/{name}:predict", gzip.compress(json.dumps({"instances": rows}).encode()),
+               "Content-Encoding: gzip")  # fmt: skip
+    yield post(f"/v1/models/{name}:predict", b"x", "Content-Encoding: br")
+    for outputs in (
+        [],
+        [{"name": "label", "parameters": {"binary_data": True}}, {"name": "probability"}],
+        [{"name": "n"}],
+    ):
+        yield _binary(name, len(image).to_bytes(4, "little") + image, outputs)
+    yield _binary(name, b"short", [])
+
+
+def _binary(name: str, raw: bytes, outputs: list[Any]) -> bytes:
+    tensor = {"name": "image", "shape": [1], "datatype": "BYTES", "parameters": {"binary_data_size": len(raw)}}
+    said = {"id": "an-id", "inputs": [tensor], **({"outputs": outputs} if outputs else {})}
+    header = json.dumps(said).encode()
+    return post(f"/v2/models/{name}/infer", header + raw, f"Inference-Header-Content-Length: {len(header)}")
+
+
+def _rows(name: str) -> Iterator[bytes]:
+    sample = json.loads((EXAMPLES / name / "sample.json").read_text())
+    yield post(f"/v1/models/{name}:predict", sample)
+    yield post(f"/v1/models/{name}:predict", {"instances": sample["instances"] * 50})
+
+
+def test_answers_are_the_servers_byte_for_byte(pair: tuple[Server, AgentProcess, str]) -> None:
+    server, device, name = pair
+    for data in questions(name):
+        expected, got = ask(server.port, data), ask(device.port, data)
+        assert _same(got) == _same(expected), data[:300]
+
+
+def _same(answer: Answer) -> tuple[int, bytes, dict[str, str]]:
+    """What must be equal: all but times, and the address of whoever answers."""
+    headers = {name: value for name, value in answer.headers.items() if name not in ("date", "server-timing")}
+    body = answer.body
+    if headers.get("content-encoding") == "gzip":
+        body, headers["content-length"] = gzip.decompress(body), ""
+    return answer.status, body, headers
+
+
+def test_binary_tensors_come_back_as_the_server_sends_them(device: AgentProcess) -> None:
+    rows = np.arange(8, dtype=np.float32).reshape(4, 2)
+    tensor = {"name": "x", "shape": [4, 2], "datatype": "FP32", "parameters": {"binary_data_size": rows.nbytes}}
+    header = json.dumps({"inputs": [tensor], "parameters": {"binary_data_output": True}}).encode()
+    for _ in range(2):  # the second time the header is known
+        length = f"Inference-Header-Content-Length: {len(header)}"
+        answer = ask(device.port, post("/v2/models/fateful/infer", header + rows.tobytes(), length))
+        split = int(answer.headers["inference-header-content-length"])
+        assert answer.body[split:] == rows.tobytes()
+
+
+def test_the_door_is_on_localhost_alone(device: AgentProcess) -> None:
+    assert device.status["address"].startswith("http://127.0.0.1:")
+    listening = Path(f"/proc/{device.process.pid}/net/tcp").read_text()
+    assert f"0100007F:{device.port:04X}" in listening
+    assert f"00000000:{device.port:04X}" not in listening

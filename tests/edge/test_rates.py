@@ -1,0 +1,73 @@
+"""What the agent says of its last minute, against records and a clock that are handed in."""
+
+from __future__ import annotations
+
+import pytest
+
+from forwardpass.edge.rates import GOLDEN, Rates
+from forwardpass.types import Outcome, Record
+
+
+class Clock:
+    now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def record(
+    seconds: float = 0.01, outcome: Outcome = Outcome.OK, rows: int = 2, model: str = "m", door: str = "http"
+) -> Record:
+    return Record("", model, "1", door, outcome, 0.0, rows, 0, 0, seconds, 0.0, 0.0, 0.0, 0.0, 0.0, 1)
+
+
+def test_rates_are_of_the_last_minute() -> None:
+    clock = Clock()
+    rates = Rates(clock)
+    rates.write([record(9.0)] * 600)
+    clock.now += 61.0
+    rates.write([record(n / 1000) for n in range(1, 101)])
+    rates.write([record(outcome=Outcome.BACKEND_FAILED)] * 20)
+    minute = rates.last_minute()
+    assert minute.predictions == pytest.approx(100 / 60)
+    assert minute.rows == pytest.approx(200 / 60)
+    assert minute.errors == pytest.approx(20 / 60)
+    assert (minute.p50, minute.p99) == (0.05, 0.099)
+    assert (rates.predictions, rates.rows, rates.errors) == (700, 1400, 20)
+
+
+def test_rates_just_after_the_start_are_of_the_time_since() -> None:
+    clock = Clock()
+    rates = Rates(clock)
+    assert rates.last_minute().p99 is None
+    clock.now += 10.0
+    rates.write([record()] * 50)
+    assert rates.last_minute().predictions == pytest.approx(5.0)
+
+
+def test_rates_above_what_is_remembered_are_right() -> None:
+    clock = Clock()
+    rates = Rates(clock)
+    for _ in range(60):
+        rates.write([record()] * 1000)
+        clock.now += 1.0
+    assert rates.last_minute().predictions == pytest.approx(1000.0, rel=0.15)
+
+
+def test_health_is_of_one_model_from_a_moment_on_and_forgives_what_is_not_its_fault() -> None:
+    clock = Clock()
+    rates = Rates(clock)
+    rates.write([record(outcome=Outcome.BACKEND_FAILED)])
+    clock.now += 1.0
+    since = clock.now
+    rates.write([record(0.2), record(0.1), record(outcome=Outcome.INVALID_INPUT)])
+    rates.write([record(outcome=Outcome.CANCELLED), record(outcome=Outcome.OVERLOADED), record(9.0, model="other")])
+    health = rates.health("m", since, crashes=3)
+    assert (health.predictions, health.errors, health.crashes, health.p99) == (3, 1, 3, 0.2)
+
+
+def test_golden_rows_are_nobodys_predictions() -> None:
+    rates = Rates(Clock())
+    rates.write([record(door=GOLDEN)])
+    assert rates.predictions == 0
+    assert rates.last_minute().p50 is None
