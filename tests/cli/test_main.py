@@ -81,7 +81,7 @@ def test_the_first_example_of_run_works(monkeypatch: pytest.MonkeyPatch, tmp_pat
     assert (tmp_path / output).read_text().startswith("priority,split,")
 
 
-READERS_OWN = ("serve", "run", "import", "tune", "optimize")  # examples on files of the reader's, or that take long
+READERS_OWN = ("serve", "run", "import", "tune", "optimize", "calibrate", "bundle", "publish", "agent")
 
 
 @pytest.mark.parametrize("line", [line for name in COMMANDS if name not in READERS_OWN for line in examples(str(name))])

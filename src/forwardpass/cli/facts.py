@@ -17,6 +17,7 @@ from forwardpass.cli.yaml_lines import line_of
 from forwardpass.config import MODEL_FILE, BackendConfig
 from forwardpass.engine.engine import Engine
 from forwardpass.errors import ForwardpassError, InvalidModel
+from forwardpass.gateway.compose import check_composed
 from forwardpass.registry import ModelFiles, ModelLocation, read_model
 from forwardpass.types import InputSpec, TensorSpec
 
@@ -28,6 +29,10 @@ def facts_of(location: ModelLocation) -> Facts:
     facts: Facts = {"name": location.name, "version": location.version, "path": str(location.path)}
     backend: Backend | None = None
     try:
+        composed = _composed(location)
+        if composed is not None:
+            check_composed(composed.name, composed.config)
+            return facts | _composed_facts(composed)
         artifact, config = _artifact(location)
         if artifact is not None:
             facts["artifact"] = _artifact_facts(artifact)
@@ -42,6 +47,31 @@ def facts_of(location: ModelLocation) -> Facts:
         if backend is not None:
             backend.close()
     return facts
+
+
+def _composed(location: ModelLocation) -> ModelFiles | None:
+    """The files of a model that has no artifact; None where it has, or where they cannot be read."""
+    try:
+        files = read_model(location)
+    except InvalidModel:
+        return None
+    return files if files.config.composed else None
+
+
+def _composed_facts(files: ModelFiles) -> Facts:
+    """What ``model.yaml`` says; what it takes and gives is known once its members, or its servers, were asked."""
+    config, sample = files.config, files.sample()
+    kind = "cascade" if config.cascade else "remote"
+    return {
+        "description": config.description,
+        "composed": kind,
+        "members": list(config.cascade),
+        "escalation": asdict(config.escalation) if config.escalation else None,
+        "remote": asdict(config.remote) if config.remote else None,
+        "limits": asdict(config.limits),
+        "sample": asdict(sample) if sample else None,
+        "tags": config.tags,
+    }
 
 
 def _artifact(location: ModelLocation) -> tuple[Path | None, BackendConfig | None]:

@@ -12,12 +12,16 @@ from typing import Annotated
 import typer
 
 from forwardpass import __version__
+from forwardpass.cli.agent import SETTINGS, agent
 from forwardpass.cli.bench import bench
+from forwardpass.cli.bundle import bundle
+from forwardpass.cli.calibrate import calibrate
 from forwardpass.cli.import_model import import_model
 from forwardpass.cli.inspect import inspect
 from forwardpass.cli.models import models
 from forwardpass.cli.optimize import optimize
 from forwardpass.cli.predict import predict
+from forwardpass.cli.publish import publish
 from forwardpass.cli.run import run
 from forwardpass.cli.serve import serve
 from forwardpass.cli.tune import tune
@@ -45,9 +49,11 @@ def _program(
     """
 
 
-for command in (serve, predict, run, inspect, models, bench, tune, optimize):
+for command in (serve, predict, run, inspect, models, bench, tune, optimize, calibrate, bundle):
     app.command()(command)
+app.command()(publish)
 app.command("import")(import_model)
+app.command(context_settings=SETTINGS)(agent)
 
 
 def main() -> None:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+if TYPE_CHECKING:
+    from forwardpass.config import ModelConfig
 
 
 def models(
@@ -57,7 +60,14 @@ def _on_disk(path: Path) -> list[dict[str, Any]]:
         item = {"name": location.name, "version": location.version, "path": str(location.path)}
         try:
             config = read_model(location).config
-            found.append({**item, "state": "found", "reason": "", "description": config.description})
+            found.append({**item, "state": "found", "reason": "", "description": _described(config)})
         except InvalidModel as error:
             found.append({**item, "state": "unusable", "reason": error.message, "description": ""})
     return found
+
+
+def _described(config: ModelConfig) -> str:
+    """The model's own line; of one without an artifact at least what it is made of."""
+    if config.description or not config.composed:
+        return config.description
+    return f"remote: {', '.join(config.remote.urls)}" if config.remote else f"cascade: {' → '.join(config.cascade)}"

@@ -23,6 +23,16 @@ def _lines(facts: Facts) -> Iterator[str]:
     if "problem" in facts:
         yield from _problem(facts["problem"])
         return
+    yield from {"cascade": _cascade, "remote": _remote}.get(facts.get("composed", ""), _engine)(facts)
+    yield f"limits    {_pairs(facts['limits'])}"
+    if facts["sample"]:
+        yield f"sample    {facts['sample']['file']} ({facts['sample']['content_type']})"
+    if facts["tags"]:
+        yield f"tags      {_pairs(facts['tags'])}"
+
+
+def _engine(facts: Facts) -> Iterator[str]:
+    """What a model with an artifact takes, does and gives."""
     yield "takes"
     yield from (f"  {_input(item)}" for item in facts["inputs"])
     for stage in ("preprocess", "postprocess"):
@@ -32,11 +42,28 @@ def _lines(facts: Facts) -> Iterator[str]:
     yield "gives"
     yield from (f"  {_tensor(item)}" for item in facts["outputs"])
     yield f"batching  {'rows of several requests run together' if facts['batched'] else 'every request by itself'}"
-    yield f"limits    {_pairs(facts['limits'])}"
-    if facts["sample"]:
-        yield f"sample    {facts['sample']['file']} ({facts['sample']['content_type']})"
-    if facts["tags"]:
-        yield f"tags      {_pairs(facts['tags'])}"
+
+
+def _cascade(facts: Facts) -> Iterator[str]:
+    escalation = facts["escalation"]
+    yield f"cascade   {' → '.join(facts['members'])}"
+    yield f"unsure    below {escalation['threshold']:g} of {escalation['confidence']}, and then"
+    price = f", price {escalation['price']:g}" if escalation["price"] else ""
+    most = escalation["max_cost_per_day"]
+    day = "" if most is None else f", at most {most:g} a day"
+    limits = f"for {escalation['timeout']:g} s, at most {escalation['max_share']:.0%} of rows"
+    yield f"          asks the next {limits}{price}{day}"
+    if escalation["audit"]:
+        yield f"audit     {escalation['audit']:.1%} of the sure rows"
+
+
+def _remote(facts: Facts) -> Iterator[str]:
+    remote = facts["remote"]
+    name = remote["model"] or facts["name"]
+    version = f" version {remote['version']}" if remote["version"] else ""
+    yield f"remote    {name}{version} at {', '.join(remote['urls'])}"
+    most = f"{remote['concurrency']} batches at a time each"
+    yield f"          {most}, {remote['timeout']:g} s for an answer, tried again {remote['retries']} times"
 
 
 def _artifact(artifact: Facts) -> Iterator[str]:

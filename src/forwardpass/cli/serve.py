@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from forwardpass.config import Settings
     from forwardpass.engine.nursery import Nursery
     from forwardpass.server.http.jobs import Bulk
+    from forwardpass.server.intake import Intake
     from forwardpass.server.tuning import Tuning
 
 
@@ -52,6 +53,10 @@ def serve(
             metavar="DIR",
             help="Take jobs over the API, on files in this folder; once more for a prefix such as s3://bucket/some.",
         ),
+    ] = None,
+    intake: Annotated[
+        str | None,
+        typer.Option(metavar="DIR", help="Take in what devices send from their outboxes, and keep it in this folder."),
     ] = None,
     tune_after: Annotated[
         float | None,
@@ -93,6 +98,7 @@ def serve(
         "model_control": model_control,
         "drain_timeout": drain_timeout,
         "jobs": jobs or None,
+        "intake": intake,
         "tune_after": tune_after,
         "log_level": log_level,
     }
@@ -109,6 +115,7 @@ def _serve(paths: list[Path], settings: Settings, nursery: Nursery) -> None:
 
     from forwardpass.cli.greeting import address, base_url, greeting
     from forwardpass.cli.output import say
+    from forwardpass.gateway.compose import create_composer
     from forwardpass.server.dataplane import DataPlane
     from forwardpass.server.plan import in_words
     from forwardpass.server.server import Sockets, run
@@ -123,7 +130,17 @@ def _serve(paths: list[Path], settings: Settings, nursery: Nursery) -> None:
             say(greeting(dataplane.all(), base_url(*sockets.http.getsockname()[:2]), in_words(settings), grpc))
 
     bulk = _bulk(settings, base_url(*sockets.http.getsockname()[:2]))
-    run(paths, settings, sockets, nursery, greet, bulk=bulk, tuning=_tuning(settings))
+    run(
+        paths,
+        settings,
+        sockets,
+        nursery,
+        greet,
+        bulk=bulk,
+        tuning=_tuning(settings),
+        composer=create_composer(),
+        intake=_intake(settings),
+    )
 
 
 def _tuning(settings: Settings) -> Tuning | None:
@@ -135,6 +152,13 @@ def _tuning(settings: Settings) -> Tuning | None:
         return None
     program = [sys.executable, "-m", "forwardpass", "tune", "--json", "--cores", str(planned_cores(settings))]
     return Tuning(lambda path: [*program, str(path)], settings.tune_after)
+
+
+def _intake(settings: Settings) -> Intake | None:
+    """What keeps the entries of devices, where the settings say that any are taken in."""
+    from forwardpass.server.intake import Intake
+
+    return None if settings.intake is None else Intake(Path(settings.intake))
 
 
 def _bulk(settings: Settings, url: str) -> Bulk | None:

@@ -1,0 +1,121 @@
+"""``forwardpass publish``: a bundle to files from which devices update themselves."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from datetime import timedelta
+
+    from forwardpass.edge.updates.repository import Published, Repository
+
+UNITS = {"h": 1 / 24, "d": 1.0, "w": 7.0}  # in days
+
+
+def publish(
+    to: Annotated[Path, typer.Option("--to", metavar="DIR", help="Folder that is served; made the first time.")],
+    bundle: Annotated[
+        Path | None, typer.Argument(metavar="[BUNDLE]", help="What `forwardpass bundle` made.", show_default=False)
+    ] = None,
+    keys: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="The publisher's keys. [default: forwardpass/publish in the configuration]"),
+    ] = None,
+    expires: Annotated[
+        str, typer.Option(metavar="TIME", help="For how long devices may believe it: hours, days or weeks.")
+    ] = "30d",
+    channel: Annotated[str, typer.Option(help="Which devices: those that follow this channel.")] = "stable",
+    force: Annotated[bool, typer.Option("--force", help="Publish a version that is not newer, too.")] = False,
+    refresh: Annotated[bool, typer.Option("--refresh", help="Publish nothing new; sign again what expires.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one line of JSON.")] = False,
+) -> None:
+    """Publish a bundle for devices to update themselves to.
+
+    Writes plain files, signed by The Update Framework, that any web server can serve. Keys are made the first time,
+    in a folder of their own: whoever has them decides what devices run. Sign again before the time is up, with
+    --refresh: devices believe nothing that has expired.
+
+    \b
+    Example:
+      forwardpass publish digits-2.bundle --to updates/
+    """
+    from forwardpass.edge.updates.client import require_library
+    from forwardpass.errors import InvalidInput
+
+    lasting = parse_time(expires)
+    require_library()
+    from forwardpass.edge.updates.repository import Repository
+    from forwardpass.edge.updates.signers import Signers, default_keys
+
+    signers = Signers(keys or default_keys())
+    repository = Repository(to, signers)
+    first = not repository.first_root.exists()
+    if refresh:
+        _tell_refreshed(repository, lasting, as_json)
+        return
+    if bundle is None:
+        raise InvalidInput("which bundle? Give its file, or --refresh to sign again what is published")
+    made = first and signers.create()
+    published = repository.publish(bundle, channel, lasting, force)
+    if as_json:
+        _say_json(published)
+        return
+    _say(published, to)
+    if made:
+        typer.echo(f"keys     made in {signers.folder}: keep a copy of them in a safe place, and root.key nowhere else")
+    if first:
+        _say_first(repository, to)
+
+
+def parse_time(text: str) -> timedelta:
+    """A time such as ``12h``, ``30d`` or ``2w``. Raises ``InvalidInput``."""
+    from datetime import timedelta
+
+    from forwardpass.errors import InvalidInput
+
+    number, unit = text[:-1], text[-1:]
+    if not (number.isascii() and number.isdigit()) or unit not in UNITS or not 0 < int(number) * UNITS[unit] <= 36500:
+        raise InvalidInput(f"--expires {text!r} is no time: give a number and h, d or w, such as 30d")
+    return timedelta(days=int(number) * UNITS[unit])
+
+
+def _say(published: Published, to: Path) -> None:
+    release = published.release
+    lines = [
+        f"published {release} on {published.path.split('/')[0]}: {release.size:,} bytes in {published.chunks} chunks, "
+        f"{published.new_bytes:,} bytes of them new",
+        f"expires  {published.expires:%Y-%m-%d %H:%M} UTC; before that: forwardpass publish --refresh --to {to}",
+    ]
+    if published.older:
+        lines.append("older    than what was published before: devices that run that refuse this one")
+    typer.echo("\n".join(lines))
+
+
+def _say_first(repository: Repository, to: Path) -> None:
+    typer.echo(
+        f"serve    {to} with any web server, such as: python -m http.server --directory {to} 8200\n"
+        f"devices  must have {repository.first_root} as HOME/updates/root.json, copied by a way you trust; then:\n"
+        "         forwardpass agent --home HOME --updates http://THIS-MACHINE:8200"
+    )
+
+
+def _say_json(published: Published) -> None:
+    from forwardpass.cli.output import say_json
+
+    release = published.release
+    facts = {name: getattr(release, name) for name in ("name", "model", "version", "target", "size", "sha256")}
+    more = {"path": published.path, "chunks": published.chunks, "new_bytes": published.new_bytes}
+    say_json({**facts, **more, "older": published.older, "expires": published.expires.isoformat()})
+
+
+def _tell_refreshed(repository: Repository, lasting: timedelta, as_json: bool) -> None:
+    from forwardpass.cli.output import say_json
+
+    expires = repository.refresh(lasting)
+    if as_json:
+        say_json({"expires": expires.isoformat()})
+    else:
+        typer.echo(f"signed again; expires {expires:%Y-%m-%d %H:%M} UTC")

@@ -1,0 +1,84 @@
+"""``publish``: what a person is told, and what a program is."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from tests.edge.packing import make_key, pack
+from typer.testing import CliRunner
+
+from forwardpass.cli.main import app
+from forwardpass.cli.publish import parse_time
+from forwardpass.errors import ForwardpassError, InvalidInput, InvalidSettings
+
+pytest.importorskip("tuf", reason="updates need tuf (the extra `updates`)")
+
+
+@pytest.fixture(autouse=True)
+def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
+    return tmp_path / "config"
+
+
+@pytest.fixture
+def bundles(tmp_path: Path) -> list[Path]:
+    """Versions 1 and 2."""
+    key = make_key(tmp_path)
+    return [pack(tmp_path / f"motor-{version}.bundle", key, version, {"model.onnx": b"x"}) for version in "12"]
+
+
+def publish(*words: object) -> str:
+    result = CliRunner().invoke(app, ["publish", *map(str, words)])
+    if isinstance(result.exception, ForwardpassError):
+        raise result.exception
+    assert result.exit_code == 0, result.output
+    return result.stdout
+
+
+def test_the_first_time_it_says_what_is_to_be_done(bundles: list[Path], config: Path, tmp_path: Path) -> None:
+    served = tmp_path / "served"
+    told = publish(bundles[0], "--to", served)
+    for text in (
+        "published motor 1 for linux-x86_64 on stable",
+        f"forwardpass publish --refresh --to {served}",
+        f"made in {config / 'forwardpass/publish'}",
+        f"{served / 'metadata/1.root.json'} as HOME/updates/root.json",
+        "--updates http://",
+    ):
+        assert text in told
+    again = publish(bundles[1], "--to", served)
+    assert "published motor 2" in again
+    assert "keys" not in again
+
+
+def test_for_programs(bundles: list[Path], tmp_path: Path) -> None:
+    served = tmp_path / "served"
+    facts = json.loads(publish(bundles[0], "--to", served, "--channel", "beta", "--json"))
+    assert (facts["version"], facts["path"], facts["older"]) == ("1", "beta/linux-x86_64/motor.json", False)
+    assert facts["size"] == bundles[0].stat().st_size
+    before = facts["expires"]
+    assert json.loads(publish("--refresh", "--expires", "9w", "--to", served, "--json"))["expires"] > before
+
+
+def test_an_older_version_wants_force(bundles: list[Path], tmp_path: Path) -> None:
+    served = tmp_path / "served"
+    publish(bundles[1], "--to", served)
+    with pytest.raises(InvalidInput, match="--force"):
+        publish(bundles[0], "--to", served)
+    assert "devices that run that refuse this one" in publish(bundles[0], "--to", served, "--force")
+
+
+def test_a_bundle_or_refresh(tmp_path: Path) -> None:
+    with pytest.raises(InvalidInput, match="which bundle"):
+        publish("--to", tmp_path / "served")
+    with pytest.raises(InvalidSettings, match="nothing is published"):
+        publish("--refresh", "--to", tmp_path / "served")
+
+
+def test_times() -> None:
+    assert [parse_time(text).total_seconds() / 3600 for text in ("12h", "30d", "2w")] == [12, 720, 336]
+    for text in ("", "30", "d", "-1d", "0d", "1.5d", "9" * 9 + "w", "٣d"):
+        with pytest.raises(InvalidInput, match="--expires"):
+            parse_time(text)
