@@ -142,10 +142,20 @@ class UpdateService:
             if self._error:
                 log.error("%s is not used: %s", self._installed, self._error)
             else:
-                self._slots.activate(self._installed)
-                log.info("%s runs now", self._installed)
+                self._error = self._activated(self._installed)
         if self._updater is not None:
             await self._updater.run()
+
+    def _activated(self, slot: Slot) -> str:
+        """Make it what the next start begins with; "", or why that cannot be: updates are looked for either way."""
+        try:
+            self._slots.activate(slot)
+        except OSError as error:
+            why = f"{slot} runs, but the next start begins with the one before: {error.strerror or error}"
+            log.error("%s", why)
+            return why
+        log.info("%s runs now", slot)
+        return ""
 
     async def status(self) -> dict[str, Any]:
         status = {} if self._updater is None else self._updater.status()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import json
 import os
 import resource
@@ -60,6 +61,18 @@ class Device:
         return slot.manifest.version
 
 
+class FullSlots(Slots):
+    """Slots on a disk that is too full for the state once."""
+
+    full = True
+
+    def activate(self, slot: Slot) -> None:
+        if self.full:
+            self.full = False
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "state.json")
+        super().activate(slot)
+
+
 async def good(slot: Slot) -> str:
     return ""
 
@@ -102,6 +115,20 @@ def test_a_new_version_is_tried_and_kept(device: Device, publisher: Publisher) -
     assert json.loads(device.home.state.read_bytes())["trial"] is None
     assert [path.name for path in device.home.updates.glob("*.part")] == []
     assert not device.look()[0]
+
+
+def test_what_runs_is_never_emptied_where_the_disk_was_full_when_it_was_kept(
+    device: Device, publisher: Publisher
+) -> None:
+    device.slots = FullSlots(device.home)
+    publisher.publish("2")
+    updater = device.updater()
+    assert not asyncio.run(updater.check())
+    assert "state.json: No space left on device" in str(updater.status()["last_error"])
+    assert device.runs == "1", "that is how it would start now"
+    assert not asyncio.run(updater.check()), "there is nothing newer than what runs"
+    assert updater.status()["last_error"] is None
+    assert (device.runs, device.tried) == ("2", ["2"])
 
 
 def test_only_what_the_device_lacks_is_fetched(device: Device, publisher: Publisher, link: Link) -> None:

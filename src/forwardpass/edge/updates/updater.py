@@ -63,6 +63,7 @@ class Updater:
         self._clock, self._draw = clock, draw
         self._failures = Failures(failures_file(home))
         self._wanted = asyncio.Event()
+        self._running: Slot | None = None  # what was kept, until it is the active slot
         self._progress = Progress()
         self._state = "waiting"
         self._checked: float | None = None
@@ -119,6 +120,7 @@ class Updater:
             self._contact = self._checked if self._progress.contact else self._contact
 
     async def _look(self) -> bool:
+        self._settle()
         active = self._slots.active()
         if active is None:
             raise InvalidModel("nothing is installed that could be updated; install a first bundle with --bundle")
@@ -143,9 +145,16 @@ class Updater:
             raise
         if why:
             return self._taken_back(release, slot, why)
-        self._slots.activate(slot)
+        self._running = slot
+        self._settle()
         log.info("%s runs now", release)
         return True
+
+    def _settle(self) -> None:
+        """Make the slot that runs the active one; where the disk was too full for that, before the other is emptied."""
+        if self._running is not None:
+            self._slots.activate(self._running)
+            self._running = None
 
     def _of_disk(self, error: OSError) -> str:
         file = error.filename or self._home.folder
