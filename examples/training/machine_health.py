@@ -163,7 +163,9 @@ class Graph:
 
 def add_features(graph: Graph, output: str = "") -> str:
     """From ``window`` to 44 features: level, peaks, energy by frequency, and how the ringing comes and goes."""
-    centred = graph.add("Sub", "window", graph.mean("window", 1))
+    # Not ReduceMean: how ONNX Runtime adds up there depends on where a caller's rows lie in memory, to the last bit.
+    mean = graph.add("MatMul", "window", graph.constant(np.full((WINDOW, 1), 1 / WINDOW, np.float32)))
+    centred = graph.add("Sub", "window", mean)
     squared = graph.add("Mul", centred, centred)
     power = graph.mean(squared, 1)
     level = graph.log(power)

@@ -50,7 +50,7 @@ def install(folder: Path, extras: Iterable[str] = (), source: Path = HERE, pip_o
 
     Raises ``CalledProcessError`` where pip fails; what it said stands on stderr.
     """
-    venv.create(folder, with_pip=True)
+    venv.create(folder, with_pip=True, symlinks=True)
     python = str(folder / "bin" / "python")
     wanted = f"{source}[{','.join(extras)}]" if list(extras) else str(source)
     pip = [python, "-m", "pip", "--disable-pip-version-check"]

@@ -62,7 +62,14 @@ def test_one_too_slow_to_be_asked_often_is_taken_back_at_the_end(clock: Clock) -
     clock.now += 60.0
     assert watch.verdict(Health(predictions=3, errors=1, p99=9.0)) is Verdict.REVERT
     assert "took up to 9000.0 ms" in watch.reason
-    assert watch.verdict(Health(predictions=3, errors=3, p99=0.1)) is Verdict.KEEP, "three say nothing about errors"
+
+
+def test_one_that_failed_the_few_that_asked_is_taken_back_at_the_end(clock: Clock) -> None:
+    watch = Watch(Health(), LIMITS, clock)
+    assert watch.verdict(Health(predictions=3, errors=3)) is Verdict.UNDECIDED
+    clock.now += 60.0
+    assert watch.verdict(Health(predictions=3, errors=1)) is Verdict.KEEP
+    assert watch.verdict(Health(predictions=3, errors=3)) is Verdict.REVERT
 
 
 def test_errors_are_judged_against_those_of_before(clock: Clock) -> None:

@@ -129,9 +129,9 @@ class Agent:
         try:
             for sock in sockets:
                 await self.door.start(sock)
-            await self._start(slot, golden)
-            on_ready()
-            await self._stop.wait()
+            if await self._start(slot, golden):
+                on_ready()
+                await self._stop.wait()
         finally:
             await self._finish()
 
@@ -150,7 +150,8 @@ class Agent:
         with suppress(NotFound):
             self.check_now()
 
-    async def _start(self, slot: Slot, golden: bool) -> None:
+    async def _start(self, slot: Slot, golden: bool) -> bool:
+        """Whether the model is there; false where a signal came first."""
         loading = asyncio.ensure_future(self.deployment.start(slot, golden=golden))
         stopping = asyncio.ensure_future(self._stop.wait())
         await asyncio.wait({loading, stopping}, return_when=asyncio.FIRST_COMPLETED)
@@ -158,7 +159,7 @@ class Agent:
         if not loading.done():
             loading.cancel()
             await asyncio.wait({loading})
-            return
+            return False
         loading.result()
         freeze()
         self.reactions.follow(self._act)
@@ -171,6 +172,7 @@ class Agent:
         for item in self.inputs:
             self._begin(self._feed(item))
         self._notifier.ready(str(slot))
+        return True
 
     def _begin(self, running: Any) -> None:
         task = asyncio.ensure_future(running)

@@ -126,7 +126,7 @@ class Deployment:
                 else:
                     await self._discard(old)
             except asyncio.CancelledError:  # the agent stops
-                await self._discard(old)
+                await self._discard(new if self.running is old else old)
                 raise
             finally:
                 self._fallbacks = {}
@@ -238,6 +238,9 @@ class Deployment:
             if self._clock() > end:
                 break
             await asyncio.sleep(LOOK)
+        for served in deployed.models.values():
+            if served.composed is None and served.state is State.UNAVAILABLE:  # here, and cannot be loaded
+                raise InvalidModel(f"{deployed.slot}: {served.name} cannot be loaded: {served.reason}")
         if not main.ready and main.composed is None:
             raise InvalidModel(f"{deployed.slot}: cannot be loaded: {main.reason}")
 

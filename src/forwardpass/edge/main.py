@@ -47,7 +47,7 @@ def create_parser() -> argparse.ArgumentParser:
     add("--home", type=Path, default=HOME, metavar="DIR", help=f"where the agent keeps all it keeps (default: {HOME})")
     add("--bundle", type=Path, metavar="FILE", help="install this bundle first, unless it runs already")
     add("--trust", type=Path, action="append", default=[], metavar="FILE",
-        help="trust this public key from now on, for bundles and updates")  # fmt: skip
+        help="trust bundles that this public key signed, from now on")  # fmt: skip
     add("--updates", metavar="URL", help="where `forwardpass publish` puts new versions")
     add("--cloud", metavar="URL", help="the server that takes the outbox and answers for remote models")
     add("--port", type=int, metavar="N", help="HTTP port on localhost; 0 takes a free one (default: 8100)")

@@ -18,6 +18,7 @@ MOST = 8192
 GOLDEN = "golden"  # the door of rows that the agent asks about by itself
 # not the version's doing: the caller left, or sent more than there is room for
 _NOT_COUNTED = frozenset((Outcome.CANCELLED, Outcome.OVERLOADED, Outcome.QUOTA_EXCEEDED))
+_INSIDE = frozenset((GOLDEN, "cascade", "deferred"))  # doors of what the agent asks by itself
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,13 +55,13 @@ class Rates:
     def write(self, records: Sequence[Record]) -> None:
         now = self._clock()
         for record in records:
-            if record.door == GOLDEN:
+            if record.door in _INSIDE:
                 continue
             failed = record.outcome is not Outcome.OK
             self.predictions += not failed
             self.rows += 0 if failed else record.rows
             self.errors += failed
-            if record.outcome not in _NOT_COUNTED:
+            if record.rows and record.outcome not in _NOT_COUNTED:  # no rows: a body that could not be read
                 self._ended.append(_Ended(now, record.model, record.rows, record.total, failed))
 
     def last_minute(self) -> Minute:

@@ -24,7 +24,7 @@ from forwardpass.edge.agent import Agent
 from forwardpass.edge.bundle import read_manifest, unpack
 from forwardpass.edge.home import Home
 from forwardpass.edge.inputs.create import create_input
-from forwardpass.edge.manifest import encode_manifest
+from forwardpass.edge.manifest import Manifest, encode_manifest
 from forwardpass.edge.outputs.create import create_output
 from forwardpass.edge.settings import AgentSettings, OutboxSettings, read_agent_settings
 from forwardpass.edge.slots import Slot, Slots
@@ -184,12 +184,18 @@ def _slots(home: Home, slots: Slots, bundle: Path | None) -> tuple[Slot | None, 
     manifest = read_manifest(bundle, keys)
     if active is not None and encode_manifest(active.manifest) == encode_manifest(manifest):
         return active, None
-    if active is not None and version_order(active.manifest.version) > version_order(manifest.version):
+    if active is not None and _is_newer(active.manifest, manifest):
         log.warning("%s runs, which is newer than %s: left as it is", active, bundle)
         return active, None
     folder = slots.free()
     unpack(bundle, folder, keys)
     return active, slots.read(folder)
+
+
+def _is_newer(one: Manifest, other: Manifest) -> bool:
+    """Of the same model."""
+    same = (one.name, one.model) == (other.name, other.model)
+    return same and version_order(one.version) > version_order(other.version)
 
 
 def _listen(port: int) -> socket.socket:

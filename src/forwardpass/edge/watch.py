@@ -9,6 +9,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
 
+FEW = 2  # errors that are no accident
+
 
 class Verdict(StrEnum):
     KEEP = "keep"
@@ -38,8 +40,8 @@ class Limits:
     """When a version is taken back.
 
     ``crashes`` and ``more_errors`` (a share above that of before) are the most that is borne, ``p99``
-    the most seconds. Errors and times are judged from ``predictions`` on, times at the end in any case:
-    a slow version may not reach so many. All is over after ``seconds``.
+    the most seconds. Errors and times are judged from ``predictions`` on, and at the end in any case (errors
+    from ``FEW`` on): a version that fails or is slow may not be asked so often. All is over after ``seconds``.
     """
 
     seconds: float
@@ -79,7 +81,7 @@ class Watch:
         if now.predictions < limits.predictions and self.rest:
             return ""
         allowed = self._before.error_share + limits.more_errors
-        if now.error_share > allowed and now.predictions >= limits.predictions:
+        if now.error_share > allowed and (now.predictions >= limits.predictions or now.errors >= FEW):
             return f"{now.error_share:.1%} of {now.predictions} predictions failed ({allowed:.1%} allowed)"
         if now.p99 is not None and now.p99 > limits.p99:
             return f"99 of 100 predictions took up to {now.p99 * 1e3:.1f} ms ({limits.p99 * 1e3:.1f} ms allowed)"

@@ -26,7 +26,7 @@ from forwardpass.gateway.asking import RowsOf, ask
 from forwardpass.gateway.audit import Audit
 from forwardpass.gateway.breaker import BreakerState
 from forwardpass.gateway.budget import EscalationBudget
-from forwardpass.gateway.draft import Draft, Why
+from forwardpass.gateway.draft import OUT_OF_REACH, Draft, Why
 from forwardpass.gateway.escalation import Escalation, Kept
 from forwardpass.gateway.member import Member
 from forwardpass.gateway.passing import Outcome, PassingReplicas
@@ -215,12 +215,17 @@ class Cascade:
             self._audit.waiting -= some.rows
 
     def _put_off(self, request: Request, draft: Draft) -> None:
-        """Rows that should have been asked about are handed on, to be asked about later."""
+        """Rows that nobody could be asked about are handed on, to be asked about later.
+
+        Not those that the budget keeps here: it would be spent all the same.
+        """
         if self._defer is None:
             return
-        for row in np.flatnonzero(draft.provisional).tolist():
-            columns = {name: array[row : row + 1] for name, array in request.columns.items()}
-            self._defer(request.id, columns, draft.row(row))
+        answers = draft.columns()
+        for row in (row for row, why in enumerate(draft.why) if why in OUT_OF_REACH):
+            one = slice(row, row + 1)
+            columns = {name: array[one] for name, array in request.columns.items()}
+            self._defer(request.id, columns, {name: array[one] for name, array in answers.items()})
 
     def _begin(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.ensure_future(work)

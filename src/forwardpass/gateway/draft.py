@@ -27,6 +27,9 @@ class Why(StrEnum):
     DIFFERS = "differs"  # its outputs do not fit those of the others
 
 
+OUT_OF_REACH = frozenset((Why.BREAKER, Why.NOT_READY, Why.OVERLOADED, Why.TIMED_OUT, Why.FAILED))  # for now
+
+
 class Draft:
     """``confidence`` is [rows]."""
 
@@ -64,10 +67,6 @@ class Draft:
         """These rows keep the answer they have, provisionally."""
         for row in rows.tolist():
             self.why[row] = why
-
-    def row(self, row: int) -> Columns:
-        """The answer of one row, as a batch of one."""
-        return {name: array[row : row + 1] for name, array in self.columns().items()}
 
     def columns(self) -> Columns:
         added = {MEMBER: self._member, CONFIDENCE: self.confidence, PROVISIONAL: self.provisional}

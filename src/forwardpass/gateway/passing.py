@@ -75,12 +75,13 @@ class PassingReplicas:
             loop.call_later(LOOK, self._watch)
 
     def _watch(self) -> None:
+        loop = asyncio.get_running_loop()
         for task, batch in self._running.items():
             if all(request.done for request in batch.requests):
-                task.cancel()
+                loop.call_soon(task.cancel)  # not at once: a task that has not begun would tell nobody that it ended
         self._watching = bool(self._running)
         if self._watching:
-            asyncio.get_running_loop().call_later(LOOK, self._watch)
+            loop.call_later(LOOK, self._watch)
 
     async def _run(self, replica: PassingReplica, batch: Batch) -> None:
         started = perf_counter()
