@@ -125,6 +125,33 @@ def test_a_unit_that_names_the_first_bundle_undoes_no_update(home: Home, factory
 
 
 @pytest.mark.slow
+def test_a_bundle_of_another_model_takes_over_whatever_its_version(
+    home: Home, factory: Factory, bundle: Path, tmp_path: Path
+) -> None:
+    write_settings(home, {"watch": {"seconds": 0.1}})
+    with agent(home, *install(factory, factory.bundle(fateful_model(tmp_path / "another" / "2")))) as device:
+        assert (device.status["model"], device.status["version"]) == ("another", "2")
+    with agent(home, *install(factory, bundle)) as device:
+        device.until(lambda status: status["model"] == "fateful" and status["watching"] is None)
+
+
+@pytest.mark.slow
+def test_a_first_bundle_is_not_installed_where_a_signal_comes_while_it_loads(
+    home: Home, factory: Factory, tmp_path: Path
+) -> None:
+    folder = fateful_model(tmp_path / "fateful")
+    (folder / "steps.py").write_text(
+        (folder / "steps.py").read_text() + "\nif os.environ.get('ON_THE_DEVICE'):\n    __import__('time').sleep(30)\n"
+    )
+    words = install(factory, factory.bundle(folder))
+    with agent(home, *words, wait=False, env={**os.environ, "ON_THE_DEVICE": "1"}) as device:
+        device.until(lambda status: status["reason"] == "loading")
+        assert stop(device.process) == 0
+        assert "answers at" not in device.log.read_text()
+    assert not home.state.exists()
+
+
+@pytest.mark.slow
 def test_a_bundle_mends_a_device_whose_slots_are_damaged(home: Home, factory: Factory, bundle: Path) -> None:
     with agent(home, *install(factory, bundle)):
         pass

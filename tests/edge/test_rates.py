@@ -66,8 +66,16 @@ def test_health_is_of_one_model_from_a_moment_on_and_forgives_what_is_not_its_fa
     assert (health.predictions, health.errors, health.crashes, health.p99) == (3, 1, 3, 0.2)
 
 
-def test_golden_rows_are_nobodys_predictions() -> None:
+def test_bodies_that_cannot_be_read_say_nothing_about_a_version() -> None:
     rates = Rates(Clock())
-    rates.write([record(door=GOLDEN)])
+    rates.write([record(), record(outcome=Outcome.INVALID_INPUT, rows=0)])
+    assert rates.errors == 1
+    assert rates.health("m", 0.0).errors == 0
+
+
+@pytest.mark.parametrize("door", [GOLDEN, "cascade", "deferred"])
+def test_what_the_agent_asks_by_itself_is_nobodys_prediction(door: str) -> None:
+    rates = Rates(Clock())
+    rates.write([record(door=door)])
     assert rates.predictions == 0
     assert rates.last_minute().p50 is None
