@@ -19,9 +19,14 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-import aiomqtt
 import numpy as np
 import orjson
+
+try:  # extras, which a first install does not bring
+    import aiomqtt
+    import tuf  # noqa: F401 - what `publish` and the agent use
+except ModuleNotFoundError as missing:
+    sys.exit(f"the demo needs {missing.name}: {sys.executable} -m pip install aiomqtt tuf")
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # run as a file, only this folder is there
 from examples.machine_health.motor import Motor, create_motor

@@ -17,6 +17,7 @@ from contextlib import ExitStack
 
 import msgspec
 
+from forwardpass.engine.blank import ENVIRONMENT
 from forwardpass.engine.link import Link
 from forwardpass.engine.starter import Born
 from forwardpass.engine.template import Ended, Fork, Forked
@@ -81,10 +82,7 @@ class Nursery:
     def _start(self) -> None:
         self._control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         command = [sys.executable, "-m", "forwardpass.engine.template", str(theirs.fileno())]
-        # one thread in numpy's own library: a worker's cores belong to its backend
-        environment = {**os.environ, "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
-        environment |= {"TOKENIZERS_PARALLELISM": "false", "ORT_DISABLE_TELEMETRY": "1"}
-        self._process = subprocess.Popen(command, pass_fds=[theirs.fileno()], env=environment)
+        self._process = subprocess.Popen(command, pass_fds=[theirs.fileno()], env={**os.environ, **ENVIRONMENT})
         theirs.close()
 
     def _hear(self) -> None:

@@ -38,6 +38,7 @@ from forwardpass.gateway.protocol import columns_of, error_of, infer_body, is_sa
 from forwardpass.gateway.retries import MAX_DEATHS, Failed, RetryBudget
 from forwardpass.monitoring.metrics import Gauge
 from forwardpass.scheduler import Batch, Request
+from forwardpass.scheduler.batch import stack
 from forwardpass.server.composed import Composition
 from forwardpass.server.served import State
 from forwardpass.types import Columns
@@ -153,7 +154,7 @@ class Remote:
 
     async def _ask(self, requests: Sequence[Request]) -> Columns:
         """The outputs of all their rows, one after the other. Raises what a server, or the lack of one, means here."""
-        columns = _stacked(requests)
+        columns = stack(requests)
         rows = sum(request.rows for request in requests)
         deadline = max(request.deadline for request in requests)
         headers = (BACKGROUND,) if all(request.background for request in requests) else ()
@@ -278,10 +279,3 @@ def _refused(answer: Answer) -> ForwardpassError | Failed:
     if isinstance(error, InvalidInput):
         return error
     return Failed(error, again=is_safe(answer), blamed=isinstance(error, BackendFailed) or answer.status == 404)
-
-
-def _stacked(requests: Sequence[Request]) -> Columns:
-    if len(requests) == 1:
-        return requests[0].columns
-    parts = [request.columns for request in requests]
-    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}

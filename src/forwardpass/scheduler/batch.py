@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from enum import StrEnum
 
 import msgspec
@@ -59,10 +59,7 @@ class Batch:
 
     def stack(self) -> Columns:
         """All rows as one batch of columns."""
-        if len(self.requests) == 1:
-            return self.requests[0].columns
-        parts = [request.columns for request in self.requests]
-        return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+        return stack(self.requests)
 
     def answer(self, reply: Reply) -> list[Request]:
         """Give every request that still waits its own rows, or its own error; returns those it ended."""
@@ -100,6 +97,14 @@ class Batch:
                     succeed(request, outputs if whole else {name: a[start:stop] for name, a in outputs.items()})
             start = stop
         return ended
+
+
+def stack(requests: Sequence[Request]) -> Columns:
+    """The rows of requests, one after the other."""
+    if len(requests) == 1:
+        return requests[0].columns
+    parts = [request.columns for request in requests]
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
 
 def succeed(request: Request, outputs: Columns) -> None:

@@ -67,7 +67,7 @@ class Control:
                 raise InvalidModel(f"two models are named {key[0]!r}: {found[key].path} and {location.path}")
             found[key] = location
         for location in found.values():
-            self._begin(location)
+            self.begin(location)
 
     def require_allowed(self) -> None:
         """Raises ``InvalidInput`` where callers may not load and unload models."""
@@ -119,9 +119,6 @@ class Control:
 
     def begin(self, location: ModelLocation) -> ServedModel:
         """Load a version whose name means it at once; it answers when it is ready."""
-        return self._begin(location)
-
-    def _begin(self, location: ModelLocation) -> ServedModel:
         served = self._launch(location)
         self._publish(served)
         return served
@@ -134,7 +131,7 @@ class Control:
     async def _replace(self, location: ModelLocation) -> None:
         old = self._dataplane.models.get(location.name, {}).get(location.version)
         beside = old is not None and old.ready
-        new = self._launch(location) if beside else self._begin(location)
+        new = self._launch(location) if beside else self.begin(location)
         try:
             await _loaded(new)
         except InvalidModel:
