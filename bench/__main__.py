@@ -14,7 +14,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from bench import footprint, fronts, jobs, machine, models, networks, optimized, ragged, slack, tiny
+from bench import device, footprint, fronts, gateway, jobs, machine, models, networks, optimized, ragged, slack, tiny
 from bench.bench import QUICK, Bench, Cores, Plan
 from bench.table import Row, render, write
 
@@ -23,12 +23,14 @@ WORK = ROOT / "build" / "bench"
 SECTIONS: dict[str, Callable[[Bench], list[Row]]] = {
     "tiny": tiny.run,
     "fronts": fronts.run,
+    "gateway": gateway.run,
     "text": lambda bench: networks.run(bench, "text"),
     "ragged": ragged.run,
     "slack": slack.run,
     "image": lambda bench: networks.run(bench, "image"),
     "optimized": optimized.run,
     "jobs": jobs.run,
+    "device": device.run,
     "start": footprint.start,
     "memory": footprint.memory,
 }

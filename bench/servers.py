@@ -32,3 +32,9 @@ def fixed_reply(folder: Path, cores: set[int], json_size: int, binary_size: int)
     """nginx with replies of these sizes at ``/json`` and ``/binary``."""
     port = free_port()
     return serving(nginx.command(folder, port, json_size, binary_size), port, "/json", cores, folder / "nginx.log")
+
+
+def proxy(folder: Path, cores: set[int], far: int) -> Started:
+    """nginx as a reverse proxy to the server on the port ``far``."""
+    port = free_port()
+    return serving(nginx.proxy_command(folder, port, far), port, "/readyz", cores, folder / "nginx.log")

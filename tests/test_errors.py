@@ -2,10 +2,22 @@
 
 from __future__ import annotations
 
+import errno
+import ssl
+
 import pytest
 
 from forwardpass import errors
-from forwardpass.errors import ForwardpassError, InvalidInput, InvalidRows, Overloaded, QuotaExceeded, TooLarge, nearest
+from forwardpass.errors import (
+    ForwardpassError,
+    InvalidInput,
+    InvalidRows,
+    Overloaded,
+    QuotaExceeded,
+    TooLarge,
+    nearest,
+    words,
+)
 from forwardpass.types import Outcome
 
 OUTCOMES = {
@@ -79,3 +91,16 @@ def test_when_to_try_again() -> None:
 )
 def test_the_nearest_name(name: str, known: list[str], says: str) -> None:
     assert nearest(name, known) == says
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (ConnectionRefusedError(errno.ECONNREFUSED, "Connect call failed ('127.0.0.1', 9)"), "Connection refused"),
+        (OSError("no errno"), "no errno"),
+        (ssl.SSLError(1, "wrong version number"), "wrong version number"),
+        (OSError(), "OSError"),
+    ],
+)
+def test_what_the_system_refused_has_the_same_words_everywhere(error: OSError, said: str) -> None:
+    assert words(error) == said

@@ -110,6 +110,12 @@ class RemoteConfig:
     retries: int = field(default=1, metadata=doc("times a batch is tried again, at another server where there is one"))
     retry_share: float = field(default=0.1, metadata=doc("most of all batches of late that may be such tries"))
     check_every: float = field(default=5.0, metadata=doc("seconds between looks at a server's readiness"))
+    token_env: str | None = field(
+        default=None, metadata=doc("environment variable with the bearer token that the servers ask for")
+    )
+    token_file: str | None = field(
+        default=None, metadata=doc("file with that token instead, as an absolute path; read again at every look")
+    )
 
 
 @dataclass(frozen=True)
@@ -239,7 +245,7 @@ class Settings:
         default=60.0,
         metadata=doc("seconds without requests until models that were never tuned on this machine are; 0: never"),
     )
-    log_level: str = field(default="info", metadata=doc("`debug`, `info`, `warning` or `error`"))
+    log_level: Literal["debug", "info", "warning", "error"] = field(default="info", metadata=doc("how much is logged"))
 
 
 def read_model_config(folder: Path) -> ModelConfig:

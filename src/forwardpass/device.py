@@ -6,21 +6,22 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from forwardpass.edge.main import main as run
 
 if TYPE_CHECKING:
-    from forwardpass.server.composed import Composer
-    from forwardpass.types import Columns
+    from pathlib import Path
+
+    from forwardpass.server.composed import Composer, Defer
 
 
-def make_composer(urls: Sequence[str], defer: Callable[[str, Columns, Columns], None], withheld: str) -> Composer:
+def make_composer(urls: Sequence[str], token_file: Path | None, defer: Defer, withheld: str) -> Composer:
     """What puts composed models together; imported once there is one."""
     from forwardpass.gateway.compose import create_composer
 
-    return create_composer(urls, defer, withheld=withheld)
+    return create_composer(urls, defer, token_file=token_file, withheld=withheld)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -21,6 +21,8 @@ with which value, and what to do about it; it never holds a traceback.
 from __future__ import annotations
 
 import difflib
+import errno
+import os
 from collections.abc import Iterable, Mapping
 from typing import ClassVar
 
@@ -111,3 +113,11 @@ def nearest(name: str, known: Iterable[str]) -> str:
     if close:
         return f" Did you mean {close[0]!r}?"
     return f" Known: {', '.join(names)}." if names else ""
+
+
+def words(error: OSError) -> str:
+    """What the system refused, in its own words; event loops and libraries word the same error differently."""
+    numbered = error.errno in errno.errorcode and type(error).__module__ != "ssl"  # whose numbers mean other things
+    if error.errno is not None and numbered:
+        return os.strerror(error.errno)
+    return error.strerror or str(error) or type(error).__name__

@@ -82,6 +82,25 @@ def test_what_it_writes_is_served_and_asks_about_the_very_rows_that_were_counted
     assert [one["label"] for one in predictions] == np.where(asked, large["label"], small["label"]).tolist()
 
 
+def test_a_large_model_that_lies_elsewhere_is_asked_there(arguments: list[str], tmp_path: Path) -> None:
+    here = CliRunner().invoke(app, [*arguments, "--max-escalation", "25%", "--json"])
+    assert here.exit_code == 0, here.output
+    (tmp_path / "far").mkdir()
+    with running([tmp_path / "large"]) as server:
+        remote = f"remote: {{urls: ['{server.url}'], model: large}}\n"
+        (tmp_path / "far" / "model.yaml").write_text(remote, encoding="utf-8")
+        arguments[arguments.index("--against") + 1] = str(tmp_path / "far")
+        far = CliRunner().invoke(app, [*arguments, "--max-escalation", "25%", "--json"])
+    assert far.exit_code == 0, far.output
+    one, other = json.loads(here.stdout), json.loads(far.stdout)
+    assert (one["elsewhere"], other["elsewhere"], other["large"]) == (False, True, "far")
+    assert (one["threshold"], one["temperature"]) == (other["threshold"], other["temperature"])
+    for figure in ("large_accuracy", "accuracy", "share", "disagreement"):
+        assert one["measured"][figure] == other["measured"][figure]
+    text = (tmp_path / "small.calibrate" / "report.md").read_text(encoding="utf-8")
+    assert "far lies elsewhere, and the road there and back is in it" in text
+
+
 def test_what_is_wrong_is_told(arguments: list[str]) -> None:
     failed = CliRunner().invoke(app, [*arguments, "--max-escalation", "25%", "--label", "lable"])
     assert isinstance(failed.exception, InvalidInput)

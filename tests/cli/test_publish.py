@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
-from tests.edge.packing import make_key, pack
+from tests.edge.bundles import make_key, pack
 from typer.testing import CliRunner
 
 from forwardpass.cli.main import app
@@ -70,11 +70,38 @@ def test_an_older_version_wants_force(bundles: list[Path], tmp_path: Path) -> No
     assert "devices that run that refuse this one" in publish(bundles[0], "--to", served, "--force")
 
 
-def test_a_bundle_or_refresh(tmp_path: Path) -> None:
-    with pytest.raises(InvalidInput, match="which bundle"):
-        publish("--to", tmp_path / "served")
+@pytest.mark.parametrize("words", [[], ["--refresh", "--prune"], ["a.bundle", "--new-keys", "all"]])
+def test_one_thing_at_a_time(tmp_path: Path, words: list[str]) -> None:
+    with pytest.raises(InvalidInput, match="give a bundle, or one of --refresh"):
+        publish(*words, "--to", tmp_path / "served")
+
+
+@pytest.mark.parametrize("words", [["--refresh"], ["--prune"], ["--new-keys", "all"]])
+def test_nothing_published(tmp_path: Path, words: list[str]) -> None:
     with pytest.raises(InvalidSettings, match="nothing is published"):
-        publish("--refresh", "--to", tmp_path / "served")
+        publish(*words, "--to", tmp_path / "served")
+
+
+def test_new_keys(bundles: list[Path], config: Path, tmp_path: Path) -> None:
+    served = tmp_path / "served"
+    publish(bundles[0], "--to", served)
+    told = publish("--new-keys", "online", "--to", served)
+    assert "keys     of targets, snapshot, timestamp replaced" in told
+    facts = json.loads(publish("--new-keys", "root", "--to", served, "--json"))
+    assert facts["new_keys"] == ["root"]
+    names = {path.name for path in (config / "forwardpass/publish").glob("*-2.key")}
+    assert names == {"targets-2.key", "snapshot-2.key", "timestamp-2.key", "root-2.key"}
+    publish("--new-keys", "all", "--to", served)
+    assert (config / "forwardpass/publish/root-3.key").exists()
+    publish(bundles[1], "--to", served)
+
+
+def test_prune(bundles: list[Path], tmp_path: Path) -> None:
+    served = tmp_path / "served"
+    for bundle in bundles:
+        publish(bundle, "--to", served)
+    assert "removed  0 files" in publish("--prune", "--to", served)
+    assert json.loads(publish("--prune", "--keep", 1, "--to", served, "--json"))["files"] > 0
 
 
 def test_times() -> None:

@@ -14,7 +14,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -89,7 +89,7 @@ class Device:
         settings = Settings(drain_timeout=5.0, cores=1, fronts=1)
         self.control = Control(self.dataplane, starter, settings, (), Fronts(settings, never, 0), composer)
         self.deployment = Deployment(self.control, self.dataplane, self.rates, watch, time.monotonic)
-        self.predictor = Predictor(self.dataplane, "", fallback=self.deployment.fallback)
+        self.predictor = Predictor(self.dataplane, "", asking=self.deployment.ask)
 
     async def start(self, slot: Slot, *, golden: bool = False) -> None:
         await self.deployment.start(slot, golden=golden)
@@ -158,18 +158,24 @@ class AgentProcess:
             time.sleep(0.02)
 
 
-def command(home: Home, *words: str) -> list[str]:
-    return [sys.executable, "-m", "forwardpass.device", "agent", "--home", str(home.folder), *words]
+PROGRAM = (sys.executable, "-m", "forwardpass.device", "agent")
+
+
+def command(home: Home, *words: str, program: Sequence[str] = PROGRAM) -> list[str]:
+    return [*program, "--home", str(home.folder), *words]
 
 
 @contextlib.contextmanager
-def agent(home: Home, *words: str, wait: bool = True, **popen: Any) -> Iterator[AgentProcess]:
+def agent(
+    home: Home, *words: str, wait: bool = True, program: Sequence[str] = PROGRAM, **popen: Any
+) -> Iterator[AgentProcess]:
     """An agent of a home on a free port, ready where it is waited for; it and its worker are gone afterwards."""
     home.folder.mkdir(parents=True, exist_ok=True)
     log = home.folder.parent / f"agent-{time.monotonic_ns()}.log"
     with log.open("wb") as said:
         options: dict[str, Any] = {"stdout": said, "stderr": said, "stdin": subprocess.DEVNULL} | popen
-        process = subprocess.Popen(command(home, "--port", "0", *words), start_new_session=True, **options)
+        line = command(home, "--port", "0", *words, program=program)
+        process = subprocess.Popen(line, start_new_session=True, **options)
     made = AgentProcess(home, process, log)
     try:
         if wait:

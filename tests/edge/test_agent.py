@@ -331,6 +331,6 @@ def workers_of(home: Home) -> list[int]:
                 parent = int((entry / "stat").read_text().rpartition(")")[2].split()[1])
             except (OSError, IndexError):
                 continue
-            if b"forwardpass.engine.solo" in words and parent == 1:
+            if parent == 1 and (str(home.folder).encode() in words or b"forwardpass.engine.solo" in words):
                 found.append(int(entry.name))
     return found

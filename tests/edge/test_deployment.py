@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import http.client
 import json
-from collections.abc import Callable, Iterator
+import socket
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
 from textwrap import dedent
-from typing import cast
+from typing import Any, cast
 
 import pytest
 from tests import artifacts
@@ -15,19 +18,24 @@ from tests.edge.devices import Device, Factory, device, run
 from tests.engine.workers import children, close, needs_proc, templates, until
 from tests.gateway.test_served import classifier, write
 
+from forwardpass.edge.deployment import Deployed
+from forwardpass.edge.door import Door
 from forwardpass.edge.home import Home
-from forwardpass.edge.settings import WatchSettings
+from forwardpass.edge.probation import Ask, T
+from forwardpass.edge.settings import AgentSettings, WatchSettings
 from forwardpass.edge.slots import Slot
 from forwardpass.engine.nursery import Nursery
 from forwardpass.engine.replicas import Replicas
 from forwardpass.errors import InvalidModel
 from forwardpass.gateway.compose import create_composer
+from forwardpass.server.served import ServedModel
 
 pytestmark = needs_proc
 SPECIAL = 666.0  # a value that the models below do strange things with
 
 STEPS = """
     import os, time
+    from forwardpass.errors import InvalidInput
     from forwardpass.pipeline import step
 
     @step(reads=["x"], writes=["x"])
@@ -57,18 +65,80 @@ def factory(tmp_path: Path) -> Factory:
     return Factory(tmp_path)
 
 
-def model(folder: Path, what: str = "pass") -> Path:
-    """``y = x`` of two numbers; with the special value it does ``what``."""
+def model(folder: Path, what: str = "pass", more: str = "", numbers: int = 2) -> Path:
+    """``y = x`` of two numbers; with the special value it does ``what``. ``more`` is for its ``model.yaml``."""
     made = folder / f"v{len(list(folder.iterdir()))}" / "twin"
-    artifacts.identity(made / "model.onnx")
+    artifacts.identity(made / "model.onnx", shape=("N", numbers))
     (made / "steps.py").write_text(dedent(STEPS).format(special=SPECIAL, what=what), encoding="utf-8")
-    (made / "model.yaml").write_text("preprocess: [{step: fate}]\n", encoding="utf-8")
+    (made / "model.yaml").write_text(f"preprocess: [{{step: fate}}]\n{more}", encoding="utf-8")
     return made
 
 
-def slots(factory: Factory, old: str = "pass", new: str = "pass") -> tuple[Slot, Slot]:
-    first = factory.install(Home(factory.folder / "one"), model(factory.folder, old))
-    return first, factory.install(Home(factory.folder / "two"), model(factory.folder, new))
+def slots(
+    factory: Factory, old: str = "pass", new: str = "pass", more: str = "", numbers: int = 2
+) -> tuple[Slot, Slot]:
+    """Of two versions; ``numbers`` is how many the new one takes."""
+    first = factory.install(Home(factory.folder / "one"), model(factory.folder, old, more))
+    return first, factory.install(Home(factory.folder / "two"), model(factory.folder, new, more, numbers))
+
+
+class Clock:
+    """Of a deployment: it stands still, so that a watch ends when a test says so."""
+
+    now = 1000.0
+
+    def __init__(self, made: Device) -> None:
+        made.deployment._clock = self
+
+    def __call__(self) -> float:
+        return self.now
+
+
+async def watched(made: Device, slot: Slot) -> asyncio.Task[str]:
+    """A switch that has come to where the new version answers and is watched."""
+    switching = asyncio.create_task(made.deployment.switch(slot))
+    await until(lambda: made.deployment.watch is not None or switching.done())
+    assert not switching.done()
+    return switching
+
+
+Post = Callable[[list[Any]], Awaitable[tuple[int, dict[str, Any]]]]
+
+
+class Watcher:
+    """What the agent is to its door."""
+
+    def __init__(self, made: Device) -> None:
+        self._made = made
+
+    def answered(self, *told: object) -> None:
+        pass
+
+    async def ask(self, served: ServedModel, ask: Ask[T]) -> tuple[ServedModel, T]:
+        return await self._made.deployment.ask(served, ask)
+
+
+@contextlib.asynccontextmanager
+async def http_door(made: Device) -> AsyncIterator[Post]:
+    """Asks for one row over HTTP: status and body."""
+    endpoints = cast(Any, None)  # of no use to predictions
+    door = Door(made.dataplane, AgentSettings(), endpoints, Watcher(made))
+    made.control.on_change = door.rebuild
+    door.rebuild()
+    sock = socket.create_server(("127.0.0.1", 0))
+    port = sock.getsockname()[1]
+    await door.start(sock)
+
+    def post(row: list[Any]) -> tuple[int, dict[str, Any]]:
+        with contextlib.closing(http.client.HTTPConnection("127.0.0.1", port, timeout=60)) as connection:
+            connection.request("POST", "/v1/models/twin:predict", json.dumps({"instances": [row]}))
+            response = connection.getresponse()
+            return response.status, json.loads(response.read())
+
+    try:
+        yield lambda row: asyncio.to_thread(post, row)
+    finally:
+        await door.stop(5.0)
 
 
 class Traffic:
@@ -142,6 +212,8 @@ def test_one_that_answers_golden_rows_otherwise_never_answers(nursery: Nursery, 
         async with device(nursery) as made:
             with pytest.raises(InvalidModel, match="golden rows otherwise"):
                 await made.start(second, golden=True)
+            assert not made.dataplane.models
+            assert not children(templates()[0])
 
     run(nursery, main)
 
@@ -172,28 +244,102 @@ def test_one_that_cannot_be_loaded_never_answers(
     run(nursery, main)
 
 
-@pytest.mark.parametrize("what", ["os._exit(1)", "raise RuntimeError('no')"])
-def test_one_that_fails_later_is_taken_back_and_nobody_notices(nursery: Nursery, factory: Factory, what: str) -> None:
+@pytest.mark.parametrize(
+    ("what", "reason"),
+    [("os._exit(1)", "worker died"), ("raise RuntimeError('no')", "predictions failed (5.0% allowed)")],
+)
+def test_one_that_fails_later_is_taken_back_and_nobody_notices(
+    nursery: Nursery, factory: Factory, what: str, reason: str
+) -> None:
     """The old one answers for it, also what the new one died of."""
     first, second = slots(factory, new=what)
 
     async def main() -> None:
-        async with device(nursery, WatchSettings(seconds=60.0, predictions=3)) as made:
+        async with device(nursery, WatchSettings(seconds=60.0, predictions=3, crashes=0)) as made:
             await made.start(first)
             before = pids(made)
+            switching = await watched(made, second)
+            assert pids(made) != before
             async with Traffic(made):
-                switching = asyncio.create_task(made.deployment.switch(second))
-                await until(lambda: made.deployment.watch is not None)
-                assert pids(made) != before
-                special = [made.predictor.predict([[SPECIAL, float(n)]], "test") for n in range(9)]
-                for number, got in enumerate(await asyncio.gather(*special)):
-                    assert got.error is None
-                    assert got.answers == [[SPECIAL, number]]
-                why = await asyncio.wait_for(switching, 30)
-            assert "worker died" in why or "predictions failed" in why
+                while not switching.done():
+                    got = await made.predictor.predict([[SPECIAL, 2.0]], "test")
+                    assert (got.error, got.answers) == (None, [[SPECIAL, 2.0]])
+            assert reason in await switching
             assert pids(made) == before
             assert made.deployment.running is not None
             assert made.deployment.running.slot is first
+
+    run(nursery, main)
+
+
+def test_one_that_errs_as_much_as_the_one_before_is_kept(nursery: Nursery, factory: Factory) -> None:
+    first, second = slots(factory, "raise RuntimeError('no')", "raise RuntimeError('no')")
+
+    async def main() -> None:
+        async with device(nursery, WatchSettings(seconds=60.0, predictions=4)) as made:
+            await made.start(first)
+            clock = Clock(made)
+
+            async def ask() -> None:
+                for row in ([1.0, 2.0], [3.0, 4.0], [SPECIAL, 1.0], [SPECIAL, 2.0]):
+                    got = await made.predictor.predict([row], "test")
+                    assert (got.error is None) == (SPECIAL not in row)
+
+            await ask()
+            made.dataplane.recorder.flush()
+            switching = await watched(made, second)
+            await ask()
+            clock.now += 61.0
+            assert await switching == ""
+
+    run(nursery, main)
+
+
+REFUSES = "raise InvalidInput('no')"
+
+
+@pytest.mark.parametrize("row", [[SPECIAL, 1.0], [1.0], ["a", "b"]])
+@pytest.mark.parametrize("door", ["http", "input"])
+def test_rows_that_both_versions_refuse_say_nothing_against_the_new_one(
+    nursery: Nursery, factory: Factory, door: str, row: list[Any]
+) -> None:
+    first, second = slots(factory, REFUSES, REFUSES)
+
+    async def main() -> None:
+        async with device(nursery, WatchSettings(seconds=60.0, predictions=3)) as made, http_door(made) as post:
+            await made.start(first)
+            clock = Clock(made)
+            switching = await watched(made, second)
+            for _ in range(4):
+                if door == "http":
+                    assert (await post(row))[0] == 400
+                else:
+                    assert (await made.predictor.predict([row], "test")).error
+            clock.now += 61.0
+            assert await switching == ""
+
+    run(nursery, main)
+
+
+@pytest.mark.parametrize(("new", "numbers"), [(REFUSES, 2), ("pass", 3)])
+@pytest.mark.parametrize("door", ["http", "input"])
+def test_rows_that_only_the_new_version_refuses_are_answered_and_it_is_taken_back(
+    nursery: Nursery, factory: Factory, door: str, new: str, numbers: int
+) -> None:
+    """By a step of it, or because it takes other rows at all."""
+    first, second = slots(factory, new=new, numbers=numbers)
+    row = [SPECIAL, 1.0]
+
+    async def main() -> None:
+        async with device(nursery, WatchSettings(seconds=60.0, predictions=3)) as made, http_door(made) as post:
+            await made.start(first)
+            switching = await watched(made, second)
+            for _ in range(3):
+                if door == "http":
+                    assert await post(row) == (200, {"predictions": [row]})
+                else:
+                    assert (await made.predictor.predict([row], "test")).answers == [row]
+            assert "100.0% of 3 predictions failed" in await asyncio.wait_for(switching, 30)
 
     run(nursery, main)
 
@@ -212,6 +358,20 @@ def test_one_that_is_too_slow_is_taken_back(nursery: Nursery, factory: Factory) 
     run(nursery, main)
 
 
+def test_one_that_times_out_is_too_slow_by_default(nursery: Nursery, factory: Factory) -> None:
+    first, second = slots(factory, new="time.sleep(0.3)", more="limits: {timeout: 0.1}\n")
+
+    async def main() -> None:
+        async with device(nursery, WatchSettings(seconds=60.0, predictions=1, more_errors=1.0)) as made:
+            await made.start(first)
+            switching = await watched(made, second)
+            got = await made.predictor.predict([[SPECIAL, 1.0]], "test")
+            assert "not answered within 0.1 s" in str(got.error)
+            assert "(100.0 ms allowed)" in await asyncio.wait_for(switching, 30)
+
+    run(nursery, main)
+
+
 def test_an_agent_that_stops_meanwhile_leaves_nothing(nursery: Nursery, factory: Factory) -> None:
     first, second = slots(factory)
 
@@ -224,6 +384,33 @@ def test_an_agent_that_stops_meanwhile_leaves_nothing(nursery: Nursery, factory:
                 switching.cancel()
                 await asyncio.wait({switching})
             await until(lambda: children(templates()[0]) == [])
+
+    run(nursery, main)
+
+
+def test_an_agent_that_stops_in_a_take_back_runs_the_old_version_to_its_end(nursery: Nursery, factory: Factory) -> None:
+    """What the new one still had is answered, and the new one alone is ended."""
+    first, second = slots(factory, new="time.sleep(0.3)")
+
+    async def main() -> None:
+        async with device(nursery, WatchSettings(seconds=60.0, predictions=1, p99=0.2)) as made:
+            await made.start(first)
+            before = pids(made)
+            switching = await watched(made, second)
+
+            def stop(deployed: Deployed) -> None:
+                if deployed.slot is first:
+                    switching.cancel()
+
+            made.deployment._on_change = stop
+            asked = [asyncio.create_task(made.predictor.predict([[SPECIAL, float(n)]], "test")) for n in range(40)]
+            await asyncio.wait({switching})
+            assert switching.cancelled()
+            assert [(await got).error for got in asked] == [None] * 40
+            assert made.deployment.running is not None
+            assert made.deployment.running.slot is first
+            assert children(templates()[0]) == pids(made) == before
+            assert (await made.predictor.predict([[1.0, 2.0]], "test")).answers == [[1.0, 2.0]]
 
     run(nursery, main)
 
@@ -288,6 +475,22 @@ def test_a_cascade_whose_first_model_is_not_well_is_refused(nursery: Nursery, fa
             await made.start(first)
             assert "model.onnx" in await made.deployment.switch(second)
             assert (await made.predictor.predict(rows, "test")).error is None
+
+    run(nursery, main)
+
+
+def test_a_member_here_that_cannot_be_loaded_is_not_left_out(nursery: Nursery, factory: Factory) -> None:
+    folder = factory.folder / "models"
+    classifier(folder / "small" / "model.onnx", 1.0)
+    classifier(folder / "large" / "model.onnx", 9.0)
+    write(folder, both="cascade: [small, large]\nescalation: {confidence: probabilities, threshold: 0.99}\n")
+    slot = factory.install(Home(factory.folder / "one"), folder / "both", [[0.0, 0.5, 0.25]])
+    (slot.models / "large" / "1" / "model.onnx").write_bytes(b"x")
+
+    async def main() -> None:
+        async with device(nursery, composer=create_composer()) as made:
+            with pytest.raises(InvalidModel, match=r"large cannot be loaded: .*model\.onnx"):
+                await made.start(slot)
 
     run(nursery, main)
 

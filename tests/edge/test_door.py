@@ -21,6 +21,7 @@ from tests.server.http.raw import Answer, Wire, ask, chunked, eventually, post, 
 from tests.server.process import Server, running
 
 from forwardpass.edge.home import Home
+from forwardpass.edge.status_text import show
 
 pytestmark = needs_proc
 
@@ -203,6 +204,8 @@ def test_status_and_metrics_are_there(device: AgentProcess) -> None:
     assert (status["model"], status["ready"], status["slot"]) == ("fateful", True, "a")
     text = ask(device.port, request("GET", "/metrics")).body.decode()
     assert 'forwardpass_model_ready{model="fateful",version="1"} 1.0' in text
+    assert 'forwardpass_agent_info{model="fateful",version="1",slot="a",target="' in text
+    assert "model       fateful version 1 (slot a), ready" in show(status)
 
 
 # The same as the server

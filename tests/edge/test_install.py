@@ -112,7 +112,7 @@ def device(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def run(device: Path) -> dict[str, Any]:
     python = device / "env" / "bin" / "python"
-    asked = [device / "digits.bundle", device / "slot", signing.public_file(device / "own.key"), *FORBIDDEN]
+    asked = [device / "digits.bundle", device / "slot", signing.public_file(Workshop(device).key_file), *FORBIDDEN]
     started = time.time()
     ran = subprocess.run(
         [python, "-I", "-c", RUN, *map(str, asked)], capture_output=True, text=True, check=False, cwd=device

@@ -54,23 +54,17 @@ def test_rates_above_what_is_remembered_are_right() -> None:
     assert rates.last_minute().predictions == pytest.approx(1000.0, rel=0.15)
 
 
-def test_health_is_of_one_model_from_a_moment_on_and_forgives_what_is_not_its_fault() -> None:
+def test_health_is_of_one_model_in_the_last_minute_and_forgives_what_is_not_its_fault() -> None:
     clock = Clock()
     rates = Rates(clock)
     rates.write([record(outcome=Outcome.BACKEND_FAILED)])
-    clock.now += 1.0
-    since = clock.now
-    rates.write([record(0.2), record(0.1), record(outcome=Outcome.INVALID_INPUT)])
+    clock.now += 61.0
+    rates.write([record(), record(), record(outcome=Outcome.BACKEND_FAILED), record(outcome=Outcome.TIMED_OUT)])
     rates.write([record(outcome=Outcome.CANCELLED), record(outcome=Outcome.OVERLOADED), record(9.0, model="other")])
-    health = rates.health("m", since, crashes=3)
-    assert (health.predictions, health.errors, health.crashes, health.p99) == (3, 1, 3, 0.2)
-
-
-def test_bodies_that_cannot_be_read_say_nothing_about_a_version() -> None:
-    rates = Rates(Clock())
-    rates.write([record(), record(outcome=Outcome.INVALID_INPUT, rows=0)])
-    assert rates.errors == 1
-    assert rates.health("m", 0.0).errors == 0
+    rates.write([record(outcome=Outcome.INVALID_INPUT)] * 9)
+    health = rates.health("m")
+    assert (health.predictions, health.errors) == (4, 2)
+    assert rates.errors == 14
 
 
 @pytest.mark.parametrize("door", [GOLDEN, "cascade", "deferred"])
@@ -79,3 +73,10 @@ def test_what_the_agent_asks_by_itself_is_nobodys_prediction(door: str) -> None:
     rates.write([record(door=door)])
     assert rates.predictions == 0
     assert rates.last_minute().p50 is None
+
+
+def test_bodies_that_cannot_be_read_are_not_in_the_last_minute() -> None:
+    rates = Rates(Clock())
+    rates.write([record(), record(outcome=Outcome.INVALID_INPUT, rows=0)])
+    assert rates.errors == 1
+    assert rates.last_minute().errors == 0

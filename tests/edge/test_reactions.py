@@ -39,7 +39,7 @@ def test_all_followers_are_told_of_all_in_order() -> None:
             reactions.follow(follow)
         async with running(reactions):
             for number in range(3):
-                reactions.note(lambda number=number: prediction(number))  # type: ignore[misc]
+                reactions.note(lambda number=number: prediction(number), 0)  # type: ignore[misc]
             assert reactions.waiting == 3
             await asyncio.wait_for(reactions.flush(), 10)
         assert told == [(name, str(number)) for number in range(3) for name in "ab"]
@@ -57,9 +57,30 @@ def test_what_finds_no_room_drops_the_oldest_and_is_counted() -> None:
 
         reactions.follow(follow)
         for number in range(5):
-            reactions.note(lambda number=number: prediction(number))  # type: ignore[misc]
+            reactions.note(lambda number=number: prediction(number), 0)  # type: ignore[misc]
         assert (reactions.waiting, reactions.dropped) == (3, 2)
         async with running(reactions):
+            await asyncio.wait_for(reactions.flush(), 10)
+        assert told == ["2", "3", "4"]
+
+    asyncio.run(main())
+
+
+def test_what_is_too_large_together_drops_the_oldest_and_one_alone_is_told() -> None:
+    async def main() -> None:
+        reactions = Reactions(most_bytes=100)
+        told: list[str] = []
+
+        async def follow(item: Prediction) -> None:
+            told.append(item.id)
+
+        reactions.follow(follow)
+        async with running(reactions):
+            for number, nbytes in enumerate((60, 50, 40, 20)):
+                reactions.note(lambda number=number: prediction(number), nbytes)  # type: ignore[misc]
+            assert (reactions.waiting, reactions.dropped) == (2, 2)
+            await asyncio.wait_for(reactions.flush(), 10)
+            reactions.note(lambda: prediction(4), 1000)
             await asyncio.wait_for(reactions.flush(), 10)
         assert told == ["2", "3", "4"]
 
@@ -84,8 +105,8 @@ def test_a_follower_that_fails_keeps_nothing_from_the_others(caplog: pytest.LogC
             raise ValueError("cannot be made")
 
         async with running(reactions):
-            reactions.note(broken)
-            reactions.note(lambda: prediction(1))
+            reactions.note(broken, 0)
+            reactions.note(lambda: prediction(1), 0)
             await asyncio.wait_for(reactions.flush(), 10)
         assert told == ["1"]
         assert reactions.failed == 2
@@ -96,5 +117,5 @@ def test_a_follower_that_fails_keeps_nothing_from_the_others(caplog: pytest.LogC
 
 def test_nothing_is_made_where_nobody_follows() -> None:
     reactions = Reactions()
-    reactions.note(lambda: pytest.fail("nobody wants it"))
+    reactions.note(lambda: pytest.fail("nobody wants it"), 0)
     assert reactions.waiting == 0

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from tests.edge.packing import make_key, pack, trust
+from tests.edge.bundles import make_key, pack, trust
 from tests.edge.power import Disk, PowerLoss
 
 from forwardpass.edge.bundle import unpack

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import configparser
 import os
+import pwd
 import shlex
+import shutil
 import socket
+import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pytest
 
+from forwardpass.edge.agent import FLUSH
 from forwardpass.edge.systemd import Notifier, unit
 
 
@@ -23,24 +27,74 @@ def manager(tmp_path: Path) -> Iterator[socket.socket]:
         yield sock
 
 
-def test_the_unit_runs_this_agent_again_and_again(tmp_path: Path) -> None:
+def service_of(text: str) -> Mapping[str, str]:
     parser = configparser.RawConfigParser()
     parser.optionxform = str  # type: ignore[assignment,method-assign]  # systemd's names have capitals
-    parser.read_string(unit(tmp_path / "my home", ["--port", "0"]))
-    service = parser["Service"]
+    parser.read_string(text)
+    return parser["Service"]
+
+
+def test_the_unit_runs_this_agent_again_and_again(tmp_path: Path) -> None:
+    text = unit(tmp_path / "my home", ["--port", "0"], 10.0)
+    service = service_of(text)
     words = shlex.split(service["ExecStart"])
     assert words == [
         *(sys.executable, "-m", "forwardpass.device", "agent"),
         *("--home", str(tmp_path / "my home"), "--port", "0"),
     ]
     assert (service["Restart"], service["Type"]) == ("always", "notify")
+    assert "StartLimitIntervalSec=0" in text, "else it is given up after a few starts that failed"
     assert int(service["WatchdogSec"]) > 0
     assert service["ProtectSystem"] == "strict"
-    assert str(tmp_path / "my home") in service["ReadWritePaths"]
+
+
+@pytest.mark.parametrize("drain", [0.5, 10.0, 300.0])
+def test_it_is_not_killed_while_it_stops(drain: float) -> None:
+    service = service_of(unit(Path("/var/lib/forwardpass"), [], drain))
+    assert int(service["TimeoutStopSec"]) > 2 * drain + 4 * FLUSH
+
+
+def test_a_home_under_var_lib_is_the_units_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "executable", "/usr/bin/env")
+    service = service_of(unit(Path("/var/lib/motors/left"), [], 1.0))
+    assert (service["DynamicUser"], service["StateDirectory"]) == ("yes", "motors/left")
+    assert "User" not in service
+    assert service["ProtectHome"] == "yes"
+
+
+@pytest.mark.parametrize("home", ["/var/lib/my home", "/var/lib/100%", "/var/lib", "/var/lib/../tmp", "/srv/motors"])
+def test_any_other_home_is_named_as_it_is(monkeypatch: pytest.MonkeyPatch, home: str) -> None:
+    monkeypatch.setattr(sys, "executable", "/usr/bin/env")
+    service = service_of(unit(Path(home), [], 1.0))
+    assert "StateDirectory" not in service
+    assert shlex.split(service["ReadWritePaths"]) == [os.path.normpath(home).replace("%", "%%")]
+
+
+def test_the_owner_of_the_home_runs_the_agent(tmp_path: Path) -> None:
+    assert service_of(unit(tmp_path, [], 1.0))["User"] == tmp_path.owner()
+    assert service_of(unit(tmp_path / "not yet", [], 1.0))["User"] == pwd.getpwuid(os.geteuid()).pw_name
+
+
+def test_what_lies_where_only_its_owner_looks_is_not_hidden(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "executable", "/home/ada/venv/bin/python")
+    service = service_of(unit(Path("/var/lib/forwardpass"), [], 1.0))
+    assert service["ProtectHome"] == "no"
+    assert "DynamicUser" not in service
+
+
+@pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="systemd-analyze is not installed")
+@pytest.mark.parametrize("home", ["/var/lib/forwardpass", "/srv/my home"])
+def test_systemd_understands_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, home: str) -> None:
+    monkeypatch.setattr(sys, "executable", "/usr/bin/env")
+    file = tmp_path / "forwardpass-agent.service"
+    file.write_text(unit(Path(home), ["--cloud", "https://example.org/a b?c=%d"], 10.0), encoding="utf-8")
+    done = subprocess.run(["systemd-analyze", "verify", file], capture_output=True, text=True, check=False)
+    assert done.returncode == 0
+    assert file.name not in done.stderr
 
 
 def test_what_systemd_would_expand_is_escaped() -> None:
-    text = unit(Path("/var/50%/$HOME"), [])
+    text = unit(Path("/var/50%/$HOME"), [], 1.0)
     assert "--home " in text
     assert "/var/50%%/$$HOME" in text
 

@@ -12,12 +12,13 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 from tests import artifacts
-from tests.edge.packing import trust
+from tests.edge.bundles import trust
 from tests.edge.updates.serving import Link, serve
 
 from forwardpass.edge.build import build
@@ -54,6 +55,8 @@ VERSIONS = {
     "4": "time.sleep(0.0 if (y < 1).all() else 2.5)",  # slow with rows that the golden ones have not
     "5": "if (y > 1).any(): raise ValueError('no')",  # fails with them
     "6": "y = y * 1.0",
+    "7": "y = y + 0.0",
+    "8": "y = y / 1.0",
 }
 
 
@@ -111,6 +114,38 @@ class Client:
             return
         if response.status != 200 or json.loads(body) != {"predictions": [row]}:
             self.wrong.append(f"{response.status} {body!r}")
+
+
+class Hurried:
+    """Asks over V2 as fast as it is answered; keeps which versions said so, in their order, and what was wrong."""
+
+    def __init__(self, port: int) -> None:
+        self.versions: list[str] = []
+        self.wrong: list[str] = []
+        self._port = port
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run)
+        self._thread.start()
+
+    def stop(self) -> None:
+        self._stop.set()
+        self._thread.join()
+
+    def _run(self) -> None:
+        tensor = {"name": "x", "shape": [1, 2], "datatype": "FP32", "data": [3.0, 4.0]}
+        body = json.dumps({"inputs": [tensor]})
+        with closing(http.client.HTTPConnection("127.0.0.1", self._port, timeout=LONG)) as connection:
+            while not self._stop.is_set() and not self.wrong:
+                try:
+                    connection.request("POST", "/v2/models/motor/infer", body)
+                    response = connection.getresponse()
+                    said = json.loads(response.read())
+                    assert (response.status, said["outputs"][0]["data"]) == (200, [3.0, 4.0]), said
+                except (OSError, http.client.HTTPException, AssertionError) as error:
+                    self.wrong.append(repr(error))
+                    return
+                if self.versions[-1:] != [said["model_version"]]:
+                    self.versions.append(said["model_version"])
 
 
 @pytest.fixture
@@ -172,6 +207,10 @@ def wait_for(condition: Callable[[], Any]) -> None:
         time.sleep(0.05)
 
 
+def runs(home: Home, process: subprocess.Popen[bytes], version: str) -> bool:
+    return bool(status(home, process)["version"] == version)
+
+
 def active(home: Home) -> str:
     """The version in the slot that would be started next."""
     slot = json.loads(home.state.read_bytes())["active"]
@@ -224,3 +263,24 @@ def test_an_update_that_the_agent_is_killed_in(publisher: Publisher, home: Home,
         wait_for(lambda: active(home) == "6")
         assert status(home, process)["version"] == "6"
     assert len(link.chunks()) == chunks, "all of it was on the device"
+
+
+def test_updates_one_right_after_the_other_at_full_speed(publisher: Publisher, home: Home, link: Link) -> None:
+    """Each is published while the one before it is watched; nobody is refused, and no answer goes back in time."""
+    (home.folder / "agent.yaml").write_text("watch: {seconds: 1, predictions: 5}\n")
+    with agent(home, link, "--bundle", str(publisher.bundle("1"))) as process:
+        port = int(status(home, process)["address"].rpartition(":")[2])
+        clients = [Hurried(port) for _ in range(3)]
+        try:
+            wait_for(lambda: all(client.versions for client in clients))
+            for version in "678":
+                publisher.publish(version)
+                ask(home.socket, "POST", "/check")
+                wait_for(partial(runs, home, process, version))
+            wait_for(lambda: active(home) == "8")
+            wait_for(lambda: all(client.versions[-1] == "8" or client.wrong for client in clients))
+        finally:
+            for client in clients:
+                client.stop()
+        assert [client.wrong for client in clients] == [[]] * 3
+        assert [client.versions for client in clients] == [["1", "6", "7", "8"]] * 3

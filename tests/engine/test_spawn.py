@@ -5,10 +5,13 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from tests import artifacts
 from tests.engine.workers import HANGS, KILLER, PROC, children, fateful_model, fleet, lives, needs_proc, run, until
 
 from forwardpass.config import Limits
@@ -154,6 +157,24 @@ def test_a_worker_that_was_started_before_becomes_the_first(model: Path) -> None
     run(spawner, main)
 
 
+def test_how_a_worker_ended_is_told_where_the_system_has_no_descriptors_of_processes(
+    model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delattr(os, "pidfd_open")
+    spawner = Spawner("critical")
+
+    async def main() -> None:
+        ended: list[int] = []
+        born = await spawner.fork(location(model), 1, ended.append)
+        os.kill(born.pid, signal.SIGKILL)
+        await until(lambda: bool(ended))
+        assert ended == [-signal.SIGKILL]
+        born.links[0].close()
+        spawner.close()
+
+    run(spawner, main)
+
+
 def test_one_that_died_before_its_order_is_replaced(model: Path) -> None:
     blank = start_blank()
     blank.process.kill()
@@ -174,10 +195,76 @@ def test_one_that_died_before_its_order_is_replaced(model: Path) -> None:
 def test_one_that_is_not_needed_ends_with_its_starter() -> None:
     blank = start_blank()
     Spawner("critical", blank).close()
-    assert blank.process.poll() is not None
+    assert blank.process.ended()
 
 
 def test_one_whose_starter_is_gone_ends_by_itself() -> None:
     blank = start_blank()
     blank.orders.close()
-    assert blank.process.wait(60) == 0
+    assert blank.process.ended(within=60)
+    assert blank.process.wait() == 0
+
+
+# A fork. In programs of their own: this process has threads
+
+NOISY = """
+import sys
+from forwardpass.pipeline import step
+
+@step(reads=["x"], writes=["x"])
+def noise(columns):
+    print("noise", len(sys.stdin.read()))
+    return columns
+"""
+SERVES = """
+import os, signal, sys
+from pathlib import Path
+from forwardpass.engine.blank import fork_blank
+blank = fork_blank()
+from forwardpass.engine.spawn import Spawner
+from tests.engine.workers import fleet, run
+spawner = Spawner("critical", blank)
+
+async def main():
+    async with fleet(spawner, Path(sys.argv[1])) as made:
+        os.kill(blank.process.pid, signal.SIGTERM)  # what the whole group is told does not end it
+        await made.until_ready()
+        assert made.replicas.pids == [blank.process.pid]
+        print("answer", await made.ask(2.0))
+    spawner.close()
+    assert blank.process.wait() == 0
+
+run(spawner, main)
+print("read", sys.stdin.read())
+"""
+ENDS = """
+import sys
+from forwardpass.engine.blank import fork_blank
+blank = fork_blank()
+if sys.argv[1] == "a bad order":
+    blank.orders.send(b"?")
+else:
+    blank.orders.close()
+assert blank.process.ended(within=60)
+print("ended", blank.process.wait())
+"""
+
+
+def program(text: str, *words: str) -> str:
+    """What a program says that is given `rows` to read."""
+    command, root = [sys.executable, "-c", text, *words], Path(__file__).parents[2]
+    done = subprocess.run(command, input="rows", capture_output=True, text=True, cwd=root, timeout=60, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_a_fork_becomes_the_first_and_leaves_input_and_output_alone(folder: Path) -> None:
+    artifacts.identity(folder / "model.onnx")
+    (folder / "steps.py").write_text(NOISY)
+    (folder / "model.yaml").write_text("preprocess: [{step: noise}]\n")
+    assert program(SERVES, str(folder)) == "answer 2.0\nread rows\n"
+
+
+@pytest.mark.parametrize(("why", "status"), [("its front is gone", 0), ("a bad order", 1)])
+def test_a_fork_that_is_no_worker_ends_and_runs_nothing_of_its_front(why: str, status: int) -> None:
+    assert program(ENDS, why) == f"ended {status}\n"

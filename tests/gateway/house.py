@@ -20,11 +20,12 @@ from tests.engine.workers import Awaited, until
 from forwardpass.config import Limits, Settings
 from forwardpass.engine.messages import ReadyHead
 from forwardpass.errors import BackendFailed, ForwardpassError
-from forwardpass.gateway.cascade import Cascade, Defer
+from forwardpass.gateway.cascade import Cascade
 from forwardpass.gateway.compose import create_composer
 from forwardpass.gateway.remote import Remote
 from forwardpass.registry import ModelLocation
 from forwardpass.scheduler import Batch, Reply
+from forwardpass.server.composed import Defer
 from forwardpass.server.control import Control
 from forwardpass.server.dataplane import DataPlane
 from forwardpass.server.fronts.fronts import Fronts
@@ -176,13 +177,14 @@ Doing = Callable[["Cloud", Columns], Awaitable[bytes | None]]
 class Cloud:
     """A V2 server of one model, ``large``, that answers as ``answers(2)``. ``doing`` says what comes back for a batch.
 
-    ``None`` closes the connection without a word.
+    ``None`` closes the connection without a word. Where there is a ``token`` (small letters), it is asked for.
     """
 
     def __init__(self, number: int = 2) -> None:
         self.number = number
         self.doing: Doing = well
         self.ready = True
+        self.token = b""
         self.outputs: tuple[TensorSpec, ...] = OUTPUTS
         self.seen: list[Columns] = []
         self.heads: list[dict[str, Any]] = []
@@ -234,6 +236,8 @@ class Cloud:
 
     async def _answer(self, head: bytes, body: bytes, reader: asyncio.StreamReader) -> bytes | None:
         path = head.split(b" ")[1].decode()
+        if self.token and b"\r\nauthorization: bearer %b\r\n" % self.token not in head:
+            return said(401, {"error": "who are you?"})
         if path == "/v2/models/large":
             tensors = [[_entry(spec) for spec in specs] for specs in ([i.tensor for i in INPUTS], self.outputs)]
             return said(200, {"name": "large", "platform": "other", "inputs": tensors[0], "outputs": tensors[1]})

@@ -41,6 +41,7 @@ from forwardpass.errors import (
 )
 from forwardpass.gateway.breaker import IN_A_ROW
 from forwardpass.gateway.budget import DAY
+from forwardpass.server.composed import PutOff
 from forwardpass.server.served import State
 from forwardpass.types import Columns, DType, TensorSpec
 
@@ -384,10 +385,10 @@ def test_answers_that_cannot_be_compared_cannot_be_audited(tmp_path: Path) -> No
 
 
 def test_provisional_rows_are_handed_on_to_be_asked_about_later(tmp_path: Path) -> None:
-    put_off: list[tuple[str, Columns, Columns]] = []
+    found: list[PutOff] = []
 
     async def main() -> None:
-        async with house(tmp_path, lambda *row: put_off.append(row)) as made:
+        async with house(tmp_path, found.append) as made:
             _, large = members(made)
             await made.pair("deferred: true, timeout: 0.05")
             large.happens = lambda columns: BackendFailed("broken")
@@ -398,9 +399,44 @@ def test_provisional_rows_are_handed_on_to_be_asked_about_later(tmp_path: Path) 
             await made.answer("pair", rows(UNSURE))  # not with this setting
 
     run(main)
-    assert [(name, columns["id"].tolist()) for name, columns, _ in put_off] == [("its-id", [i]) for i in (1, 3, 4)]
-    assert [local["who"].tolist() for _, _, local in put_off] == [[11], [31], [41]]
-    assert all(local["provisional"].tolist() == [True] for _, _, local in put_off)
+    (put_off,) = found
+    assert (put_off.request.id, put_off.served.name) == ("its-id", "pair")
+    assert put_off.rows.tolist() == put_off.columns["id"].tolist() == [1, 3, 4]
+    assert put_off.answers["who"].tolist() == [11, 31, 41]
+    assert put_off.answers["provisional"].tolist() == [True] * 3
+
+
+def test_rows_that_the_budget_keeps_here_are_not_handed_on(tmp_path: Path) -> None:
+    """It would be spent all the same."""
+    found: list[PutOff] = []
+
+    async def main() -> None:
+        async with house(tmp_path, found.append) as made:
+            _, large = members(made)
+            large.happens = lambda columns: BackendFailed("broken")
+            cascade = await made.pair("deferred: true, max_share: 0")
+            await made.answer("pair", rows(UNSURE, UNSURE))
+            assert cascade.statistics()["provisional"] == {"share": 2}
+            cascade = await made.pair("deferred: true, price: 1, max_cost_per_day: 1")
+            await made.answer("pair", rows(UNSURE, UNSURE - 0.01))
+            assert cascade.statistics()["provisional"] == {"money": 1, "failed": 1}
+
+    run(main)
+    assert [put_off.rows.tolist() for put_off in found] == [[1]]  # the least sure, which was asked about
+
+
+def test_rows_that_are_refused_are_not_handed_on(tmp_path: Path) -> None:
+    found: list[PutOff] = []
+
+    async def main() -> None:
+        async with house(tmp_path, found.append) as made:
+            _, large = members(made)
+            await made.pair("deferred: true")
+            large.happens = lambda columns: InvalidInput("no such row")
+            assert (await made.answer("pair", rows(UNSURE)))["provisional"].tolist() == [True]
+
+    run(main)
+    assert found == []
 
 
 # Members that come, go and change

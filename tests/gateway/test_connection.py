@@ -8,9 +8,10 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from typing import Any
 
 import pytest
+from tests.engine.workers import until
 from tests.server.process import free_port
 
-from forwardpass.gateway.connection import Address, Broken, Pool
+from forwardpass.gateway.connection import MAX_ANSWER, Address, Broken, Pool
 
 Talk = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 GOOD = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nX-Some: thing\r\n\r\nhi"
@@ -21,7 +22,7 @@ def run(main: Callable[[], Coroutine[Any, Any, None]]) -> None:
 
 
 @contextlib.asynccontextmanager
-async def pool(talk: Talk, **settings: int) -> AsyncIterator[Pool]:
+async def pool(talk: Talk, most_bytes: int = MAX_ANSWER) -> AsyncIterator[Pool]:
     """A pool of connections to a server that talks so on each."""
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -33,7 +34,7 @@ async def pool(talk: Talk, **settings: int) -> AsyncIterator[Pool]:
             writer.close()
 
     server = await asyncio.start_server(serve, "127.0.0.1", 0)
-    made = Pool(Address.of(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/base"), **settings)
+    made = Pool(Address.of(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/base"), most_bytes=most_bytes)
     try:
         yield made
     finally:
@@ -93,6 +94,114 @@ def test_a_connection_that_the_server_closed_while_it_was_idle_is_not_used_again
                 answer = await made.ask("GET", "/")
                 assert (answer.body, answer.headers["x-some"]) == (b"hi", "thing")
                 await asyncio.sleep(0.01)  # the end arrives
+
+    run(main)
+
+
+def test_a_connection_closed_just_when_a_request_goes_out_costs_nothing() -> None:
+    connections = 0
+
+    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal connections
+        connections += 1
+        await read(reader)
+        writer.write(GOOD)
+        await read(reader)  # and closes
+
+    async def main() -> None:
+        async with pool(talk) as made:
+            for _ in range(3):
+                assert (await made.ask("POST", "/", (), b"body")).body == b"hi"
+            assert connections == 3
+
+    run(main)
+
+
+def test_what_breaks_a_second_connection_is_not_sent_again() -> None:
+    heads: list[bytes] = []
+
+    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while b"poison" not in (head := (await read(reader))[0]):
+            writer.write(GOOD)
+        heads.append(head)
+
+    async def main() -> None:
+        async with pool(talk) as made:
+            with pytest.raises(Broken) as broken:
+                await made.ask("GET", "/poison")
+            assert not broken.value.second
+            await made.ask("GET", "/")
+            with pytest.raises(Broken) as broken:
+                await made.ask("GET", "/poison")
+            assert (broken.value.second, broken.value.sent, len(heads)) == (True, True, 3)
+
+    run(main)
+
+
+class Silent:
+    """A server that answers ``/slow`` when ``go`` is set, and says no more on connections older than the ``cut``."""
+
+    def __init__(self) -> None:
+        self.connections = 0
+        self.lost = 0  # requests that came on a silent one
+        self.waiting = 0
+        self.go = asyncio.Event()
+        self._silent = 0
+
+    def cut(self) -> None:
+        self._silent = self.connections
+
+    async def talk(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.connections += 1
+        number = self.connections
+        while True:
+            head, _ = await read(reader)
+            if number <= self._silent:
+                self.lost += 1
+                await reader.read()  # until the client is gone
+                return
+            if b"/slow" in head:
+                self.waiting += 1
+                await self.go.wait()
+            writer.write(GOOD)
+
+    async def open(self, made: Pool, count: int) -> None:
+        """So many connections, all idle."""
+        asked = [asyncio.ensure_future(made.ask("GET", "/slow")) for _ in range(count)]
+        await until(lambda: self.waiting == count)
+        self.go.set()
+        await asyncio.gather(*asked)
+        self.go.clear()
+
+
+def test_of_all_connections_that_a_silent_cut_left_one_costs_its_time() -> None:
+    async def main() -> None:
+        server = Silent()
+        async with pool(server.talk) as made:
+            await server.open(made, 4)
+            server.cut()
+            with pytest.raises(TimeoutError):
+                async with asyncio.timeout(0.05):
+                    await made.ask("GET", "/")
+            async with asyncio.timeout(10):
+                assert (await made.ask("GET", "/")).body == b"hi"
+            assert (server.lost, server.connections) == (1, 5)
+
+    run(main)
+
+
+def test_a_connection_that_has_answered_since_is_kept() -> None:
+    async def main() -> None:
+        server = Silent()
+        async with pool(server.talk) as made:
+            await server.open(made, 2)
+            left = asyncio.ensure_future(made.ask("GET", "/slow"))
+            await until(lambda: server.waiting == 3)
+            await made.ask("GET", "/")
+            left.cancel()
+            await asyncio.gather(left, return_exceptions=True)
+            await made.ask("GET", "/")
+            assert server.connections == 2
 
     run(main)
 

@@ -15,8 +15,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import grpc
 import numpy as np
 import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
 from onnx import helper
 from tests import artifacts
 from tests.server.fronts.family import clients, needs_proc
@@ -55,6 +57,21 @@ def write(folder: Path, **models: str) -> None:
 def get(server: Server, path: str) -> Any:
     with urllib.request.urlopen(server.url + path, timeout=20) as answer:
         return json.load(answer)
+
+
+def status(server: Server, path: str) -> int:
+    try:
+        with urllib.request.urlopen(server.url + path, timeout=20) as answer:
+            return int(answer.status)
+    except urllib.error.HTTPError as error:
+        with error:
+            return error.code
+
+
+def health(channel: grpc.Channel, name: str) -> str:
+    asked = health_pb2.HealthCheckRequest(service=name)
+    found = health_pb2_grpc.HealthStub(channel).Check(asked, timeout=20).status
+    return str(health_pb2.HealthCheckResponse.ServingStatus.Name(found))
 
 
 def post(server: Server, path: str, body: bytes, **headers: str) -> tuple[int, bytes, dict[str, str]]:
@@ -209,6 +226,19 @@ def test_they_are_unloaded_and_loaded_like_any(home: Server) -> None:
     assert [row["provisional"] for row in said["predictions"]] == [False] * 4
     assert post(home, "/v2/repository/models/pair/load", b"")[0] == 200  # beside the one that serves
     assert predict(home, "pair", ROWS)[0] == 200
+
+
+def test_a_server_stays_ready_while_what_it_asks_is_out_of_reach(tmp_path: Path) -> None:
+    classifier(tmp_path / "small" / "model.onnx", 1.0)
+    write(tmp_path, pair=f"cascade: [small, large]\nescalation: {ESCALATION}\n")
+    write(tmp_path, large="remote: {urls: ['http://127.0.0.1:9'], check_every: 0.2}\n")
+    with running([tmp_path], grpc=True) as server:
+        paths = ("/readyz", "/ping", "/v2/health/ready", "/v2/models/pair/ready", "/v2/models/large/ready")
+        assert [status(server, path) for path in paths] == [200, 200, 200, 200, 503]
+        with connected(server) as channel:
+            assert [health(channel, name) for name in ("", "pair", "large")] == ["SERVING", "SERVING", "NOT_SERVING"]
+        (pair,) = get(server, "/v2/models/pair/stats")["model_stats"]
+        assert "http://127.0.0.1:9: no connection" in pair["composed"]["out_of_reach"]["large"]
 
 
 @needs_proc

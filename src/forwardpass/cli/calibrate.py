@@ -10,6 +10,8 @@ import typer
 
 if TYPE_CHECKING:
     from forwardpass.optimize.cascade.results import Aim, Calibration
+    from forwardpass.optimize.cascade.running import Member
+    from forwardpass.registry import ModelFiles
 
 _LARGE = "large"  # `--target-accuracy large-0.3%`: by what the large model reaches
 
@@ -24,7 +26,10 @@ def calibrate(
         ),
     ],
     against: Annotated[
-        Path, typer.Option(metavar="LARGE", help="The model that is asked when the small one is unsure.")
+        Path,
+        typer.Option(
+            metavar="LARGE", help="The model that is asked when the small one is unsure, here or elsewhere (`remote:`)."
+        ),
     ],
     target_accuracy: Annotated[
         str | None,
@@ -90,7 +95,7 @@ def calibrate(
         threads=threads,
         out=output,
     )
-    found = run(request, on_note=lambda text: typer.echo(text, err=True))
+    found = run(request, on_note=lambda text: typer.echo(text, err=True), open_remote=_open_remote)
     try:
         files = report.write(found, beside(output or model))
         if output is not None:
@@ -101,6 +106,12 @@ def calibrate(
         _print_json(found)
     else:
         _print(found, files[0], output)
+
+
+def _open_remote(files: ModelFiles) -> Member:
+    from forwardpass.gateway.client import RemoteClient
+
+    return RemoteClient(files)
 
 
 def _print(found: Calibration, page: Path, output: Path | None) -> None:

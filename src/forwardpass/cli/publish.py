@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -13,6 +14,19 @@ if TYPE_CHECKING:
     from forwardpass.edge.updates.repository import Published, Repository
 
 UNITS = {"h": 1 / 24, "d": 1.0, "w": 7.0}  # in days
+
+
+class Keys(StrEnum):
+    """Which keys are replaced; ``online`` are those that every publishing needs."""
+
+    ONLINE = "online"
+    ROOT = "root"
+    ALL = "all"
+
+    @property
+    def roles(self) -> tuple[str, ...]:
+        online, root = ("targets", "snapshot", "timestamp"), ("root",)
+        return {Keys.ONLINE: online, Keys.ROOT: root, Keys.ALL: root + online}[self]
 
 
 def publish(
@@ -30,6 +44,16 @@ def publish(
     channel: Annotated[str, typer.Option(help="Which devices: those that follow this channel.")] = "stable",
     force: Annotated[bool, typer.Option("--force", help="Publish a version that is not newer, too.")] = False,
     refresh: Annotated[bool, typer.Option("--refresh", help="Publish nothing new; sign again what expires.")] = False,
+    new_keys: Annotated[
+        Keys | None,
+        typer.Option(help="Publish nothing new; replace keys that were lost or stolen.", show_default=False),
+    ] = None,
+    prune: Annotated[
+        bool, typer.Option("--prune", help="Publish nothing new; remove what newer releases have replaced.")
+    ] = False,
+    keep: Annotated[
+        int, typer.Option(metavar="N", min=1, help="With --prune: releases to keep of each model, target and channel.")
+    ] = 3,
     as_json: Annotated[bool, typer.Option("--json", help="Print one line of JSON.")] = False,
 ) -> None:
     """Publish a bundle for devices to update themselves to.
@@ -46,6 +70,8 @@ def publish(
     from forwardpass.errors import InvalidInput
 
     lasting = parse_time(expires)
+    if [bundle is not None, refresh, new_keys is not None, prune].count(True) != 1:
+        raise InvalidInput("give a bundle, or one of --refresh, --new-keys and --prune")
     require_library()
     from forwardpass.edge.updates.repository import Repository
     from forwardpass.edge.updates.signers import Signers, default_keys
@@ -53,11 +79,12 @@ def publish(
     signers = Signers(keys or default_keys())
     repository = Repository(to, signers)
     first = not repository.first_root.exists()
-    if refresh:
-        _tell_refreshed(repository, lasting, as_json)
+    if prune:
+        _prune(repository, keep, as_json)
         return
     if bundle is None:
-        raise InvalidInput("which bundle? Give its file, or --refresh to sign again what is published")
+        _sign_again(repository, new_keys.roles if new_keys else (), lasting, as_json)
+        return
     made = first and signers.create()
     published = repository.publish(bundle, channel, lasting, force)
     if as_json:
@@ -111,11 +138,23 @@ def _say_json(published: Published) -> None:
     say_json({**facts, **more, "older": published.older, "expires": published.expires.isoformat()})
 
 
-def _tell_refreshed(repository: Repository, lasting: timedelta, as_json: bool) -> None:
+def _sign_again(repository: Repository, roles: tuple[str, ...], lasting: timedelta, as_json: bool) -> None:
     from forwardpass.cli.output import say_json
 
-    expires = repository.refresh(lasting)
+    expires = repository.refresh(lasting, roles)
     if as_json:
-        say_json({"expires": expires.isoformat()})
+        say_json({"expires": expires.isoformat(), "new_keys": roles})
+        return
+    if roles:
+        typer.echo(f"keys     of {', '.join(roles)} replaced: keep a copy of the new ones in a safe place")
+    typer.echo(f"signed again; expires {expires:%Y-%m-%d %H:%M} UTC")
+
+
+def _prune(repository: Repository, keep: int, as_json: bool) -> None:
+    from forwardpass.cli.output import say_json
+
+    pruned = repository.prune(keep)
+    if as_json:
+        say_json({"files": pruned.files, "bytes": pruned.size})
     else:
-        typer.echo(f"signed again; expires {expires:%Y-%m-%d %H:%M} UTC")
+        typer.echo(f"removed  {pruned.files:,} files, {pruned.size:,} bytes")

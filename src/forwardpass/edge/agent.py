@@ -14,9 +14,10 @@ import logging
 import signal
 import socket
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from contextlib import suppress
-from typing import Any, Protocol
+from functools import partial
+from typing import Any
 
 from forwardpass.config import ModelConfig, Settings
 from forwardpass.edge.deployment import Deployed, Deployment
@@ -27,16 +28,19 @@ from forwardpass.edge.inputs.base import Input
 from forwardpass.edge.message import message_of
 from forwardpass.edge.outputs.actions import Actions, create_actions
 from forwardpass.edge.outputs.base import Output
+from forwardpass.edge.parts import Part, Service, reason
 from forwardpass.edge.prediction import Prediction
-from forwardpass.edge.predictor import Predictor, answers_of, confidence_of, instances_of, is_provisional, new_id
+from forwardpass.edge.predictor import Predictor
+from forwardpass.edge.probation import Ask, T
 from forwardpass.edge.rates import Rates
 from forwardpass.edge.reactions import Reactions
+from forwardpass.edge.recall import recall, size_of
 from forwardpass.edge.report import Report
 from forwardpass.edge.settings import AgentSettings
 from forwardpass.edge.slots import Slot
 from forwardpass.edge.systemd import Notifier
 from forwardpass.engine.starter import Starter
-from forwardpass.errors import ForwardpassError, NotFound, NotReady
+from forwardpass.errors import BackendFailed, NotFound, NotReady
 from forwardpass.monitoring import Metrics
 from forwardpass.server.composed import Composer
 from forwardpass.server.control import Control
@@ -51,20 +55,6 @@ from forwardpass.types import Columns
 log = logging.getLogger(__name__)
 
 FLUSH = 5.0  # seconds that reactions and outputs may take at the end
-
-
-class Service(Protocol):
-    """What runs beside the predictions, such as uploads. ``status`` has at least the ``name``."""
-
-    async def run(self) -> None:
-        """Until cancelled."""
-
-    async def status(self) -> dict[str, Any]:
-        """With ``last_contact`` (seconds since the epoch) where it talks to somebody."""
-        ...
-
-    async def close(self) -> None:
-        """Keep what is to be kept; after this nothing more comes."""
 
 
 class Agent:
@@ -85,6 +75,7 @@ class Agent:
         self.outputs: list[Output] = []
         self.services: list[Service] = []
         self.on_check: Callable[[], None] | None = None  # somebody asks to look for an update now
+        self.on_models: Callable[[], None] = lambda: None  # a model is ready, also one elsewhere, or is not any more
         self.rates = Rates(clock)
         self.metrics = Metrics()
         self.reactions = Reactions()
@@ -95,7 +86,7 @@ class Agent:
         self.deployment = Deployment(
             self.control, self.dataplane, self.rates, settings.watch, clock, self._check, self._changed
         )
-        self.predictor = Predictor(self.dataplane, "", self._note, self.deployment.fallback)
+        self.predictor = Predictor(self.dataplane, "", self._note, self.deployment.ask)
         report = Report(self)
         commands = {"/check": self.check_now}
         endpoints = Endpoints(self.dataplane, self.require_ready, report.status, report.metrics, commands)
@@ -107,8 +98,11 @@ class Agent:
         self._since = clock()
         self._actions: Actions | None = None
         self._stop = asyncio.Event()
-        self._tasks: list[asyncio.Task[None]] = []
-        self._under_way: set[asyncio.Task[Prediction]] = set()  # of inputs
+        self._failed = ""  # why the agent cannot go on
+        self._parts: dict[Input | Service, Part] = {}
+        self._feeding: list[asyncio.Task[None]] = []  # inputs
+        self._beside: list[asyncio.Task[None]] = []
+        self._following: asyncio.Task[None] | None = None
 
     # Life
 
@@ -117,12 +111,13 @@ class Agent:
     ) -> None:
         """Load the slot, answer until a signal says stop, then finish what is under way.
 
-        ``on_ready`` is called once the model is there. Raises ``InvalidModel`` where it cannot be loaded.
+        ``on_ready`` is called once the model is there. Raises ``InvalidModel`` where it cannot be loaded,
+        ``BackendFailed`` where something ended that the agent is of no use without.
         """
         loop = asyncio.get_running_loop()
         self._starter.listen(loop)
         self.dataplane.recorder.call_later = loop.call_later
-        self.control.on_change = self.door.rebuild
+        self.control.on_change = self._models_changed
         for signum in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(signum, self._stop.set)
         loop.add_signal_handler(signal.SIGHUP, self._hang_up)
@@ -134,6 +129,8 @@ class Agent:
                 await self._stop.wait()
         finally:
             await self._finish()
+        if self._failed:
+            raise BackendFailed(f"the agent cannot go on: {self._failed}; its log says where that comes from")
 
     def stop(self) -> None:
         """Finish what is under way and end."""
@@ -165,31 +162,33 @@ class Agent:
         self.reactions.follow(self._act)
         for output in self.outputs:
             self.reactions.follow(_sender(output))
-        self._begin(self.reactions.run())
-        self._begin(self._sign_of_life())
+        self._following = self._begin(self.reactions.run())
+        self._beside.append(self._begin(self._sign_of_life()))
         for service in self.services:
-            self._begin(service.run())
+            self._parts[service] = part = Part(type(service).__name__, service.run)
+            self._beside.append(asyncio.ensure_future(part.run()))
         for item in self.inputs:
-            self._begin(self._feed(item))
+            self._parts[item] = part = Part(item.name, partial(item.run, self.predictor.predict))
+            self._feeding.append(asyncio.ensure_future(self._feed(item, part)))
         self._notifier.ready(str(slot))
         return True
 
-    def _begin(self, running: Any) -> None:
+    def _begin(self, running: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        """Begin what the agent is of no use without: where it ends unforeseen, so does the agent."""
         task = asyncio.ensure_future(running)
-        task.add_done_callback(_say_why)
-        self._tasks.append(task)
+        task.add_done_callback(self._ended)
+        return task
 
-    async def _feed(self, item: Input) -> None:
-        await item.run(self._predict)
-        if item.ends_agent:
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self._failed = reason(error)
+            log.error("the agent ends: %s", self._failed, exc_info=error)
             self.stop()
 
-    async def _predict(self, rows: list[Any], source: str, id: str | None = None) -> Prediction:
-        """What an input asks is answered also where the agent stops meanwhile."""
-        task = asyncio.ensure_future(self.predictor.predict(rows, source, id))
-        self._under_way.add(task)
-        task.add_done_callback(self._under_way.discard)
-        return await asyncio.shield(task)
+    async def _feed(self, item: Input, part: Part) -> None:
+        await part.run()
+        if item.ends_agent:
+            self.stop()
 
     async def _sign_of_life(self) -> None:
         beat = self._notifier.beat
@@ -202,16 +201,13 @@ class Agent:
         log.info("stopping: finishing what is under way")
         self._notifier.stopping()
         self.dataplane.draining = True
-        following = self._tasks[:1]  # the reactions go on until all that was answered is told
-        await self._end(self._tasks[1:])
-        await self.door.stop(self.settings.drain_timeout)
-        if self._under_way:
-            await asyncio.wait(self._under_way, timeout=self.settings.drain_timeout)
-        with suppress(TimeoutError):
-            async with asyncio.timeout(FLUSH):
-                if following:
+        drain = self.settings.drain_timeout
+        await asyncio.gather(_end(self._beside), self.door.stop(drain), self._stop_inputs(drain))
+        if self._following is not None and not self._following.done():
+            with suppress(TimeoutError):
+                async with asyncio.timeout(FLUSH):  # the reactions go on until all that was answered is told
                     await self.reactions.flush()
-        await self._end(following)
+            await _end([self._following])
         await asyncio.gather(*(output.close(FLUSH) for output in self.all_outputs))
         await self.control.stop()
         self.dataplane.recorder.flush()
@@ -220,12 +216,20 @@ class Agent:
         self._starter.close()
         self.home.socket.unlink(missing_ok=True)
 
-    async def _end(self, tasks: Sequence[asyncio.Task[None]]) -> None:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+    async def _stop_inputs(self, timeout: float) -> None:
+        """What they have read is answered, as far as ``timeout`` seconds allow."""
+        if self._feeding:
+            for item in self.inputs:
+                self._parts[item].stop()
+                item.stop()
+            await asyncio.wait(self._feeding, timeout=timeout)
+        await _end(self._feeding)
 
     # Models
+
+    def _models_changed(self) -> None:
+        self.door.rebuild()
+        self.on_models()
 
     def _check(self, served: ServedModel, config: ModelConfig) -> None:
         """Raises where what the model's rules ask for cannot be done here."""
@@ -235,7 +239,7 @@ class Agent:
         self.predictor.model = deployed.slot.manifest.model
         before, self._actions = self._actions, None
         if before is not None:
-            self._begin(before.close(FLUSH))
+            self._beside.append(asyncio.ensure_future(before.close(FLUSH)))
         self._notifier.status(str(deployed.slot))
 
     async def _act(self, prediction: Prediction) -> None:
@@ -250,24 +254,13 @@ class Agent:
     # Predictions that were answered
 
     def _note(self, prediction: Prediction) -> None:
-        self.reactions.note(lambda: prediction)
+        self.reactions.note(lambda: prediction, size_of(prediction.instances) + size_of(prediction.answers))
 
     def answered(self, exchange: Exchange, served: ServedModel, outputs: Columns | None, error: str | None) -> None:
         """One over HTTP; what it was is looked at later."""
         if not self._followed or not exchange.columns:  # what could not be read has no rows to tell of
             return
-        columns, at, seconds = exchange.columns, time.time(), time.perf_counter() - exchange.arrived
-        name = exchange.id or new_id()
-
-        def make() -> Prediction:
-            given = outputs or {}
-            answers = answers_of(given, served.signature.batched) if given else []
-            return Prediction(
-                name, "http", at, served.name, served.version, instances_of(columns, served), answers,
-                is_provisional(given), confidence_of(given), error, seconds,
-            )  # fmt: skip
-
-        self.reactions.note(make)
+        self.reactions.note(recall(exchange, served, outputs, error), exchange.nbytes + exchange.bytes_out)
 
     @property
     def _followed(self) -> bool:
@@ -275,8 +268,8 @@ class Agent:
         deployed = self.deployment.running
         return bool(self.outputs or self.services or (deployed is not None and deployed.config.actions))
 
-    def fallback(self, served: ServedModel) -> ServedModel | None:
-        return self.deployment.fallback(served)
+    async def ask(self, served: ServedModel, ask: Ask[T]) -> tuple[ServedModel, T]:
+        return await self.deployment.ask(served, ask)
 
     # How it is
 
@@ -287,6 +280,10 @@ class Agent:
         if self.deployment.running is None:
             raise NotReady("loading")
         self.deployment.running.main.require_ready()
+
+    def restarts(self, item: Input | Service) -> dict[str, Any]:
+        """How often it had to be started again, and why; for status."""
+        return self._parts[item].told() if item in self._parts else {}
 
     @property
     def all_outputs(self) -> list[Output]:
@@ -306,11 +303,10 @@ def _sender(output: Output) -> Callable[[Prediction], Any]:
     return send
 
 
-def _say_why(task: asyncio.Task[None]) -> None:
-    """A part of the agent ended that should have gone on."""
-    if not task.cancelled() and (error := task.exception()) is not None:
-        message = error.message if isinstance(error, ForwardpassError) else repr(error)
-        log.error("a part of the agent ended: %s", message, exc_info=error)
+async def _end(tasks: Sequence[asyncio.Task[None]]) -> None:
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
 
 
 def _no_socket() -> socket.socket:

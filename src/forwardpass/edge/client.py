@@ -17,7 +17,7 @@ from urllib.parse import SplitResult, quote, urlsplit
 
 import h11
 
-from forwardpass.errors import InvalidInput, NotReady, TimedOut, TooLarge
+from forwardpass.errors import InvalidInput, NotReady, TimedOut, TooLarge, words
 
 TIMEOUT = 30.0  # seconds for all of a request
 MOST_BYTES = 8 * 1024 * 1024  # of an answer's body
@@ -78,7 +78,8 @@ async def request(
     except TimeoutError:
         raise TimedOut(f"{_place(parts)} did not answer within {timeout:g} s") from None
     except (OSError, h11.RemoteProtocolError, EOFError) as error:
-        raise NotReady(f"{_place(parts)} cannot be reached: {error or type(error).__name__}") from None
+        why = words(error) if isinstance(error, OSError) else str(error) or type(error).__name__
+        raise NotReady(f"{_place(parts)} cannot be reached: {why}") from None
 
 
 def split(url: str) -> SplitResult:

@@ -19,10 +19,10 @@ import orjson
 
 from forwardpass.edge.endpoints import Answer, failed
 from forwardpass.edge.exchange import EdgeExchange, head_for
-from forwardpass.edge.predictor import FAULTS
 from forwardpass.errors import BackendFailed, ForwardpassError, TooLarge
 from forwardpass.server.http.exchange import create_head, decompressed
 from forwardpass.server.served import ServedModel, clock
+from forwardpass.types import Outcome
 
 if TYPE_CHECKING:
     from forwardpass.edge.door import Door
@@ -149,15 +149,14 @@ class Connection:
             echo = [header for header in request.headers if header[0] == b"x-request-id"][-1:]
             return Answer(answer.status, [*answer.headers, *echo], answer.body)
         head = create_head(route, list(request.headers), True)
-        exchange = EdgeExchange(head, body)
-        answer = await self._predict(exchange)
-        other = self._door.watcher.fallback(route.served) if exchange.outcome in FAULTS else None
-        if other is None:
-            self._door.watcher.answered(exchange, route.served, exchange.outputs, exchange.error)
-            return answer
-        again = EdgeExchange(head_for(other, route, head), body)
-        answer = await self._predict(again)
-        self._door.watcher.answered(again, other, again.outputs, again.error)
+
+        async def attempt(served: ServedModel) -> tuple[Outcome, tuple[EdgeExchange, Answer]]:
+            exchange = EdgeExchange(head if served is route.served else head_for(served, route, head), body)
+            answer = await self._predict(exchange)
+            return exchange.outcome or Outcome.INTERNAL, (exchange, answer)
+
+        served, (exchange, answer) = await self._door.watcher.ask(route.served, attempt)
+        self._door.watcher.answered(exchange, served, exchange.outputs, exchange.error)
         return answer
 
     async def _predict(self, exchange: EdgeExchange) -> Answer:
@@ -231,18 +230,15 @@ class Connection:
         if self._door.draining:
             headers.append((b"connection", b"close"))
         reason = _phrase(answer.status)
-        self._write(h11.Response(status_code=answer.status, headers=headers, reason=reason))
-        if request.method != b"HEAD" and body:
-            self._write(h11.Data(data=body))
-        self._write(h11.EndOfMessage())
+        sent = [h11.Data(data=body)] if request.method != b"HEAD" and body else []
+        self._write(h11.Response(status_code=answer.status, headers=headers, reason=reason), *sent, h11.EndOfMessage())
         await self._drain()
         if self._protocol.our_state is h11.MUST_CLOSE:
             await self._linger()
 
-    def _write(self, event: Any) -> None:
-        data = self._protocol.send(event)
-        if data:
-            self._writer.write(data)
+    def _write(self, *events: h11.Event) -> None:
+        """All at once: a system call each would be a good part of what an answer costs."""
+        self._writer.write(b"".join(self._protocol.send(event) or b"" for event in events))
 
     async def _drain(self) -> None:
         async with asyncio.timeout(self._door.settings.send_timeout):
@@ -257,9 +253,8 @@ class Connection:
         if status == 503:
             headers.append(("retry-after", "1"))
         with suppress(OSError, TimeoutError):
-            self._write(h11.Response(status_code=status, headers=headers, reason=_phrase(status)))
-            self._write(h11.Data(data=body))
-            self._write(h11.EndOfMessage())
+            response = h11.Response(status_code=status, headers=headers, reason=_phrase(status))
+            self._write(response, h11.Data(data=body), h11.EndOfMessage())
             await self._drain()
             await self._linger()
 

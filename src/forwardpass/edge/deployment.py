@@ -3,7 +3,7 @@
     try the new models beside the old ─► golden rows ─► the new ones answer ─► watch ─► let the old ones go
                                                               └──── not well ────► the old ones answer again
 
-While the new version is watched, what fails in it is answered by the old one. Knows no download and no
+While the new version is watched, the old one stands behind it (``probation``). Knows no download and no
 file that says which slot is active: whoever asks for a switch keeps that.
 """
 
@@ -18,10 +18,11 @@ from forwardpass.config import ModelConfig
 from forwardpass.edge.bundle import read_goldens
 from forwardpass.edge.golden import differences
 from forwardpass.edge.predictor import answer
-from forwardpass.edge.rates import GOLDEN, MINUTE, Rates
+from forwardpass.edge.probation import Ask, Probation, T, ask_alone
+from forwardpass.edge.rates import GOLDEN, Rates
 from forwardpass.edge.settings import WatchSettings
 from forwardpass.edge.slots import Slot
-from forwardpass.edge.watch import Health, Limits, Verdict, Watch
+from forwardpass.edge.watch import Limits, Verdict, Watch
 from forwardpass.errors import ForwardpassError, InvalidModel, TimedOut
 from forwardpass.registry import ModelLocation, locate_models, read_model
 from forwardpass.server.control import Control
@@ -77,26 +78,27 @@ class Deployment:
         self._clock = clock
         self._check = check
         self._on_change = on_change
-        self._fallbacks: dict[ServedModel, ServedModel] = {}
+        self._probation: Probation | None = None  # of the version that is watched
         self._switching = asyncio.Lock()
 
-    def fallback(self, served: ServedModel) -> ServedModel | None:
-        """The version that answers where this one, which is still watched, fails."""
-        return self._fallbacks.get(served)
+    async def ask(self, served: ServedModel, ask: Ask[T]) -> tuple[ServedModel, T]:
+        """Put rows to a version, or to the one before it where it is watched and fails; which one, and its answer."""
+        return await (ask_alone if self._probation is None else self._probation.ask)(served, ask)
 
     async def start(self, slot: Slot, *, golden: bool = False) -> None:
-        """Load a slot's models, where none runs; with ``golden`` its golden rows must be answered right.
+        """Load a slot's models, where none runs; with ``golden`` only once its golden rows are answered right.
 
-        Returns when the model can answer, or waits only for others elsewhere. Raises ``InvalidModel``.
+        Returns when the model can answer, or waits only for others elsewhere. Raises ``InvalidModel``, ``TimedOut``.
         """
+        if golden:
+            await self._adopt(await self._try(slot))
+            return
         locations = _locate(slot)
         models = {name: self._control.begin(location) for name, location in locations.items()}
         deployed = Deployed(slot, models, _config(slot, locations))
         await self._loaded(deployed)
         if deployed.main.ready:
             self._check(deployed.main, deployed.config)
-            if golden:
-                await self._check_golden(slot, models)
         self._run(deployed)
 
     async def switch(self, slot: Slot) -> str:
@@ -114,11 +116,12 @@ class Deployment:
             except ForwardpassError as error:
                 return error.message
             log.info("switching to %s", slot)
-            before = self._rates.health(old.main.name, self._clock() - MINUTE)
-            self._fallbacks = {served: old.models[name] for name, served in new.models.items() if name in old.models}
+            watch = Watch(self._rates.health(old.main.name), self._limits(new.main), self._clock)
+            places = {served: old.models[name] for name, served in new.models.items() if name in old.models}
+            self._probation = Probation(new.main, places, self._clock)
             try:
                 await self._adopt(new, old)
-                why = await self._watched(new, before)
+                why = await self._watched(new, watch, self._probation)
                 if why:
                     log.error("%s is taken back: %s", slot, why)
                     await self._adopt(old, new)
@@ -129,7 +132,7 @@ class Deployment:
                 await self._discard(new if self.running is old else old)
                 raise
             finally:
-                self._fallbacks = {}
+                self._probation = None
             return why
 
     # Trying
@@ -185,11 +188,11 @@ class Deployment:
 
     # Switching
 
-    async def _adopt(self, new: Deployed, old: Deployed) -> None:
+    async def _adopt(self, new: Deployed, old: Deployed | None = None) -> None:
         """From here on these answer; all in one turn of the loop."""
         for served in new.models.values():
             await self._control.adopt(served, keep=True)
-        for name, served in old.models.items():
+        for name, served in old.models.items() if old is not None else ():
             if name not in new.models:
                 self._dataplane.withdraw(served)
         self._run(new)
@@ -198,14 +201,13 @@ class Deployment:
         self.running = deployed
         self._on_change(deployed)
 
-    async def _watched(self, new: Deployed, before: Health) -> str:
+    async def _watched(self, new: Deployed, watch: Watch, probation: Probation) -> str:
         """Returns once it is known whether the new ones are well: "", or what is wrong."""
-        self.watch = watch = Watch(before, self._limits(new.main), self._clock)
-        since, name = self._clock(), new.main.name
+        self.watch = watch
         try:
             while True:
                 crashes = new.restarts + any(_broken(served) for served in new.models.values())
-                verdict = watch.verdict(self._rates.health(name, since, crashes))
+                verdict = watch.verdict(probation.health(crashes))
                 if verdict is not Verdict.UNDECIDED:
                     return watch.reason
                 await asyncio.sleep(WATCH)

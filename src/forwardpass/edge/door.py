@@ -12,6 +12,7 @@ from typing import Protocol
 
 from forwardpass.edge.connection import Connection
 from forwardpass.edge.endpoints import Endpoints
+from forwardpass.edge.probation import Ask, T
 from forwardpass.edge.settings import AgentSettings
 from forwardpass.server.dataplane import DataPlane
 from forwardpass.server.http.exchange import Exchange, Route
@@ -22,10 +23,10 @@ from forwardpass.types import Columns
 
 
 class Watcher(Protocol):
-    """Who is told of predictions over HTTP, and knows who answers where a version fails."""
+    """Who is told of predictions over HTTP, and knows which version is asked for them."""
 
     def answered(self, exchange: Exchange, served: ServedModel, outputs: Columns | None, error: str | None) -> None: ...
-    def fallback(self, served: ServedModel) -> ServedModel | None: ...
+    async def ask(self, served: ServedModel, ask: Ask[T]) -> tuple[ServedModel, T]: ...
 
 
 class Door:

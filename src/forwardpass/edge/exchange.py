@@ -6,7 +6,7 @@ The server's routes decode and encode it; how it is read and written is the conn
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, cast
 
 from forwardpass.edge.endpoints import Answer
@@ -45,14 +45,14 @@ class _Mailbox:
     answer: asyncio.Future[Answer]
 
     def reply(self, exchange: Exchange, line: bytes, headers: bytes, body: bytes) -> None:
-        pairs = [header.split(b": ", 1) for header in (headers + exchange.head.echo).split(b"\r\n") if header]
+        echo = exchange.head.echo
+        if exchange.id and not (exchange.head.id or exchange.body_id):  # drawn here: rows of it are asked about later
+            echo = b"x-request-id: %b\r\n" % exchange.id.encode()
+        pairs = [header.split(b": ", 1) for header in (headers + echo).split(b"\r\n") if header]
         if not self.answer.done():
             self.answer.set_result(Answer(int(line[9:12]), [(name, value) for name, value in pairs], body))
 
 
 def head_for(served: ServedModel, route: Route, head: Head) -> Head:
     """The same request for another version."""
-    other = V2Route(served) if isinstance(route, V2Route) else V1Route(served)
-    return Head(
-        other, head.headers, head.keep_alive, head.length, head.split, head.coding, head.echo, head.background
-    )  # fmt: skip
+    return replace(head, route=V2Route(served) if isinstance(route, V2Route) else V1Route(served))

@@ -1,14 +1,13 @@
 """Metrics in Prometheus' text format, written by hand: a device has no library for it.
 
-Requests and times are named as the server names them. What is the agent's own comes as its status:
-every number in it is a gauge by its path. Knows neither who counts nor who asks.
+Requests and times are named as the server names them. Knows neither who counts nor who asks.
 """
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import accumulate
-from typing import Any
 
 from forwardpass.monitoring.metrics import Gauge, Histogram, Metrics
 
@@ -23,10 +22,9 @@ _COUNTERS = {
 }
 
 
-def exposition(metrics: Metrics, gauges: Iterable[Gauge], status: Mapping[str, Any]) -> bytes:
-    """All of it. Of ``status``, lists are by the ``name`` of their items."""
-    lines = [*_models(metrics), *_gauges([*gauges, *_numbers("agent", status, {})])]
-    return ("\n".join(lines) + "\n").encode()
+def exposition(metrics: Metrics, gauges: Iterable[Gauge]) -> bytes:
+    """All of it."""
+    return ("\n".join([*_models(metrics), *_gauges(gauges)]) + "\n").encode()
 
 
 def _models(metrics: Metrics) -> Iterator[str]:
@@ -53,30 +51,16 @@ def _histogram(name: str, labels: dict[str, str], histogram: Histogram) -> Itera
 
 
 def _gauges(gauges: Iterable[Gauge]) -> Iterator[str]:
-    families: dict[str, list[Gauge]] = {}
+    """Each series once: those that share name and labels, such as two inputs of one name, are added up."""
+    texts: dict[str, str] = {}
+    families: dict[str, dict[tuple[tuple[str, str], ...], float]] = defaultdict(lambda: defaultdict(float))
     for gauge in gauges:
-        families.setdefault(gauge.name, []).append(gauge)
-    for name, members in families.items():
-        yield from _head(name, members[0].help, "gauge")
-        for gauge in members:
-            yield _sample(name, gauge.labels, gauge.value)
-
-
-def _numbers(name: str, value: Any, labels: dict[str, str]) -> Iterator[Gauge]:
-    """The numbers in a status, whatever it holds."""
-    if isinstance(value, bool | int | float):
-        yield Gauge(name, "See `forwardpass agent status`", labels, float(value))
-    elif isinstance(value, Mapping):
-        for key, item in value.items():
-            yield from _numbers(f"{name}_{_word(key)}", item, labels)
-    elif isinstance(value, list | tuple):
-        for item in value:
-            if isinstance(item, Mapping) and isinstance(item.get("name"), str):
-                yield from _numbers(name, item, {**labels, "name": item["name"]})
-
-
-def _word(key: Any) -> str:
-    return "".join(letter if letter.isascii() and letter.isalnum() else "_" for letter in str(key))
+        texts.setdefault(gauge.name, gauge.help)
+        families[gauge.name][tuple(gauge.labels.items())] += gauge.value
+    for name, series in families.items():
+        yield from _head(name, texts[name], "gauge")
+        for labels, value in series.items():
+            yield _sample(name, dict(labels), value)
 
 
 def _head(name: str, text: str, kind: str) -> Iterator[str]:

@@ -1,14 +1,13 @@
 """The command line of a device: ``forwardpass agent``, ``agent status``, ``agent --systemd``.
 
-argparse alone, because a device has no other library for it, and because a worker is started before
-anything heavy is imported: both then import at the same time. Composed models come from whoever hands in
+argparse alone, because a device has no other library for it, and because the worker is forked as soon as what
+both need is imported: the rest they import at the same time. Composed models come from whoever hands in
 ``make_composer``.
 """
 
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,6 +17,7 @@ if TYPE_CHECKING:
     from forwardpass.edge.start import MakeComposer
 
 HOME = Path("/var/lib/forwardpass")
+LEVELS = ("debug", "info", "warning", "error")
 EXAMPLE = """\
 example:
   forwardpass agent --home /var/lib/forwardpass --bundle digits-1.bundle --trust bundle.pub
@@ -51,7 +51,7 @@ def create_parser() -> argparse.ArgumentParser:
     add("--updates", metavar="URL", help="where `forwardpass publish` puts new versions")
     add("--cloud", metavar="URL", help="the server that takes the outbox and answers for remote models")
     add("--port", type=int, metavar="N", help="HTTP port on localhost; 0 takes a free one (default: 8100)")
-    add("--log-level", metavar="LEVEL", help="debug, info, warning or error (default: info)")
+    add("--log-level", metavar="LEVEL", choices=LEVELS, help="debug, info, warning or error (default: info)")
     add("--systemd", action="store_true", help="print a unit file for systemd that runs the agent so, and end")
     add("--json", action="store_true", help="with status: print it as a line of JSON")
     return parser
@@ -81,18 +81,17 @@ def main(argv: Sequence[str] | None = None, make_composer: MakeComposer | None =
 
 
 def _run(given: argparse.Namespace, make_composer: MakeComposer | None) -> int:
-    from forwardpass.engine.blank import start_blank
+    from forwardpass.engine.blank import fork_blank
 
-    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # its threads would hold memory, and have nothing to do
     there = given.bundle is not None or (given.home / "state.json").exists()
-    blank = start_blank() if there else None
+    blank = fork_blank() if there else None
     try:
         from forwardpass.edge.start import Order, run_agent
 
         flags = {name: getattr(given, name) for name in ("port", "updates", "cloud", "log_level")}
         run_agent(Order(given.home, given.bundle, tuple(given.trust), flags), blank, make_composer)
     finally:
-        if blank is not None and blank.process.poll() is None:
+        if blank is not None:
             blank.end()
     return 0
 
@@ -101,7 +100,8 @@ def _status(given: argparse.Namespace) -> int:
     import json
 
     from forwardpass.edge.home import Home
-    from forwardpass.edge.status import ask, show
+    from forwardpass.edge.status import ask
+    from forwardpass.edge.status_text import show
 
     status = ask(Home(given.home).socket)
     print(json.dumps(status) if given.json else show(status))  # noqa: T201
@@ -113,15 +113,22 @@ def _check(given: argparse.Namespace) -> int:
     from forwardpass.edge.status import ask
 
     ask(Home(given.home).socket, "POST", "/check")
+    print(f"it looks now; what comes of it: forwardpass agent status --home {given.home}")  # noqa: T201
     return 0
 
 
 def _print_unit(given: argparse.Namespace) -> int:
+    from forwardpass.edge.settings import read_agent_settings
     from forwardpass.edge.systemd import unit
+    from forwardpass.errors import InvalidSettings
 
     words = [("--bundle", given.bundle), ("--updates", given.updates), ("--cloud", given.cloud), ("--port", given.port)]
     arguments = [text for name, value in words if value is not None for text in (name, _absolute(value))]
-    print(unit(given.home, arguments), end="")  # noqa: T201
+    try:
+        drain_timeout = read_agent_settings(given.home, {}).drain_timeout
+    except PermissionError:
+        raise InvalidSettings(f"{given.home} cannot be looked at: run this as its owner, or as root") from None
+    print(unit(given.home, arguments, drain_timeout), end="")  # noqa: T201
     return 0
 
 

@@ -13,6 +13,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 import aiomqtt
@@ -52,10 +53,11 @@ class Broker:
 
 
 @asynccontextmanager
-async def connect(broker: Broker, client_id: str | None) -> AsyncIterator[aiomqtt.Client]:
+async def connect(broker: Broker, client_id: str | None, *, by_hand: bool = False) -> AsyncIterator[aiomqtt.Client]:
     """A connection for as long as the block runs. Raises ``aiomqtt.MqttError`` and ``OSError``.
 
-    Without a ``client_id`` the session ends with the connection.
+    Without a ``client_id`` the session ends with the connection. ``by_hand``: messages are acknowledged by
+    ``acknowledge``; else when they have arrived.
     """
     parts = urlsplit(broker.url)
     client = aiomqtt.Client(
@@ -69,12 +71,23 @@ async def connect(broker: Broker, client_id: str | None) -> AsyncIterator[aiomqt
         keepalive=broker.keepalive,
         timeout=ANSWER,
     )
+    _inside(client).manual_ack_set(by_hand)
     await _finish(asyncio.ensure_future(client.__aenter__()), client)
     try:
         yield client
     finally:
         with suppress(aiomqtt.MqttError):  # a link that is dead cannot be closed politely
             await client.__aexit__(None, None, None)
+
+
+def acknowledge(client: aiomqtt.Client, number: int) -> None:
+    """The message of this number, which came with QoS 1 by this connection, need not be sent again."""
+    _inside(client).ack(number, 1)
+
+
+def _inside(client: aiomqtt.Client) -> Any:
+    """The client of paho that aiomqtt drives: it has words for acknowledging, which aiomqtt has not."""
+    return client._client
 
 
 async def _finish(opening: asyncio.Future[aiomqtt.Client], client: aiomqtt.Client) -> None:

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from forwardpass.edge.prediction import Prediction
+from forwardpass.edge.probation import Asking, ask_alone
 from forwardpass.engine.rows import columns_from_instances, instances_from_columns
 from forwardpass.errors import BackendFailed, ForwardpassError
 from forwardpass.scheduler import Request
@@ -26,15 +27,11 @@ from forwardpass.types import Columns, DType, InputType, Outcome
 
 log = logging.getLogger(__name__)
 
-# what is the version's fault, so that the one before it may answer while the new one is watched
-FAULTS = frozenset((Outcome.BACKEND_FAILED, Outcome.INTERNAL, Outcome.NOT_READY))
-
 
 class Predictor:
     """Asks the model that the agent runs now: ``model`` is its name.
 
-    ``fallback`` gives the version that answers where another fails, if any; ``note`` is told of
-    every prediction that ended.
+    ``asking`` puts rows to it, or to the version before it; ``note`` is told of every prediction that ended.
     """
 
     def __init__(
@@ -42,52 +39,60 @@ class Predictor:
         dataplane: DataPlane,
         model: str,
         note: Callable[[Prediction], None] = lambda prediction: None,
-        fallback: Callable[[ServedModel], ServedModel | None] = lambda served: None,
+        asking: Asking = ask_alone,
     ) -> None:
         self.model = model
         self._dataplane = dataplane
         self._note = note
-        self._fallback = fallback
+        self._asking = asking
 
     async def predict(self, rows: list[Any], source: str, id: str | None = None) -> Prediction:
-        """The prediction for these V1 instances.
+        """The prediction for these V1 instances; with an ``id``, that is what they are called whenever they are asked.
 
         Never raises for bad rows, a full queue or a dead worker: those are in its ``error``.
         """
         arrived, at = clock(), time.time()
-        name = id or new_id()
+        name, stable = id or new_id(), id is not None
         served: ServedModel | None = None
         try:
             served = self._dataplane.model(self.model)
-            served, outputs = await self._ask(served, rows, source, name)
+            served, outputs = await self._ask(served, rows, source, name, stable)
             answers = answers_of(outputs, served.signature.batched)
             sure = confidence_of(outputs)
             prediction = Prediction(
                 name, source, at, served.name, served.version, rows, answers, is_provisional(outputs), sure, None,
-                clock() - arrived,
+                clock() - arrived, stable,
             )  # fmt: skip
         except ForwardpassError as error:
             version = served.version if served is not None else ""
             prediction = Prediction(
-                name, source, at, self.model, version, rows, [], error=error.message, seconds=clock() - arrived
-            )
+                name, source, at, self.model, version, rows, [], error=error.message, seconds=clock() - arrived,
+                stable=stable,
+            )  # fmt: skip
         self._note(prediction)
         return prediction
 
-    async def _ask(self, served: ServedModel, rows: list[Any], source: str, id: str) -> tuple[ServedModel, Columns]:
-        try:
-            return served, await ask(self._dataplane, served, rows, source, id)
-        except ForwardpassError as error:
-            other = self._fallback(served) if error.outcome in FAULTS else None
-            if other is None:
-                raise
-            return other, await ask(self._dataplane, other, rows, source, id)
+    async def _ask(
+        self, served: ServedModel, rows: list[Any], source: str, id: str, stable: bool
+    ) -> tuple[ServedModel, Columns]:
+        async def attempt(served: ServedModel) -> tuple[Outcome, Columns | ForwardpassError]:
+            try:
+                return Outcome.OK, await ask(self._dataplane, served, rows, source, id, stable=stable)
+            except ForwardpassError as error:
+                return error.outcome, error
+
+        answered, got = await self._asking(served, attempt)
+        if isinstance(got, ForwardpassError):
+            raise got
+        return answered, got
 
 
-async def ask(dataplane: DataPlane, served: ServedModel, rows: Sequence[Any], source: str, id: str = "") -> Columns:
+async def ask(
+    dataplane: DataPlane, served: ServedModel, rows: Sequence[Any], source: str, id: str = "", *, stable: bool = False
+) -> Columns:
     """The outputs of a version for V1 instances. Raises ``ForwardpassError``; cancelled, so is the request."""
     served.require_ready()
-    request = _Awaited(_columns(rows, served), served, source, id)
+    request = Asked(_columns(rows, served), served, source, id, stable)
     try:
         dataplane.infer(served, request)
         return await request.answer
@@ -113,12 +118,14 @@ def _columns(rows: Sequence[Any], served: ServedModel) -> Columns:
         raise BackendFailed(f"the rows could not be read ({type(error).__name__}); the agent's log says why") from None
 
 
-class _Awaited(Request):
+class Asked(Request):
     """A request whose end is awaited. Its door is the kind of the source, such as ``mqtt``."""
 
-    def __init__(self, columns: Columns, served: ServedModel, source: str, id: str) -> None:
+    def __init__(self, columns: Columns, served: ServedModel, source: str, id: str, stable: bool) -> None:
         self.answer: asyncio.Future[Columns] = asyncio.get_running_loop().create_future()
         self.id = id
+        self.stable = stable
+        self.source = source
         self.door = source.partition(":")[0]
         self.arrived = clock()
         self.deadline = self.arrived + served.limits.timeout

@@ -17,8 +17,9 @@ MINUTE = 60.0
 MOST = 8192
 GOLDEN = "golden"  # the door of rows that the agent asks about by itself
 # not the version's doing: the caller left, or sent more than there is room for
-_NOT_COUNTED = frozenset((Outcome.CANCELLED, Outcome.OVERLOADED, Outcome.QUOTA_EXCEEDED))
-_INSIDE = frozenset((GOLDEN, "cascade", "deferred"))  # doors of what the agent asks by itself
+NOT_COUNTED = frozenset((Outcome.CANCELLED, Outcome.OVERLOADED, Outcome.QUOTA_EXCEEDED))
+REFUSED = frozenset((Outcome.INVALID_INPUT, Outcome.TOO_LARGE))  # whose doing it is, one version alone cannot say
+INSIDE = frozenset((GOLDEN, "cascade", "deferred"))  # doors of what the agent asks by itself
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +28,11 @@ class _Ended:
     model: str
     rows: int
     seconds: float
-    failed: bool
+    outcome: Outcome
+
+    @property
+    def failed(self) -> bool:
+        return self.outcome is not Outcome.OK
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,14 +60,14 @@ class Rates:
     def write(self, records: Sequence[Record]) -> None:
         now = self._clock()
         for record in records:
-            if record.door in _INSIDE:
+            if record.door in INSIDE:
                 continue
             failed = record.outcome is not Outcome.OK
             self.predictions += not failed
             self.rows += 0 if failed else record.rows
             self.errors += failed
-            if record.rows and record.outcome not in _NOT_COUNTED:  # no rows: a body that could not be read
-                self._ended.append(_Ended(now, record.model, record.rows, record.total, failed))
+            if record.rows and record.outcome not in NOT_COUNTED:  # no rows: a body that could not be read
+                self._ended.append(_Ended(now, record.model, record.rows, record.total, record.outcome))
 
     def last_minute(self) -> Minute:
         ended = list(self._lately(self._clock() - MINUTE))
@@ -73,15 +78,15 @@ class Rates:
             len(good) / span,
             sum(item.rows for item in good) / span,
             (len(ended) - len(good)) / span,
-            _quantile(times, 0.5),
-            _quantile(times, 0.99),
+            quantile(times, 0.5),
+            quantile(times, 0.99),
         )
 
-    def health(self, model: str, since: float, crashes: int = 0) -> Health:
-        """What became of a model's requests from a reading of the clock on."""
-        ended = [item for item in self._lately(since) if item.model == model]
-        times = sorted(item.seconds for item in ended if not item.failed)
-        return Health(len(ended), sum(item.failed for item in ended), crashes, _quantile(times, 0.99))
+    def health(self, model: str) -> Health:
+        """Errors of a model in the last minute. Rows that it refused are neither errors nor predictions here."""
+        lately = self._lately(self._clock() - MINUTE)
+        ended = [item for item in lately if item.model == model and item.outcome not in REFUSED]
+        return Health(len(ended), sum(item.failed for item in ended))
 
     def _lately(self, since: float) -> Iterator[_Ended]:
         return (item for item in self._ended if item.at >= since)
@@ -92,7 +97,7 @@ class Rates:
         return max(1.0, min(MINUTE, self._clock() - since))
 
 
-def _quantile(ordered: Sequence[float], share: float) -> float | None:
+def quantile(ordered: Sequence[float], share: float) -> float | None:
     """The least value that this share of them does not exceed."""
     if not ordered:
         return None

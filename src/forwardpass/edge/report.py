@@ -1,6 +1,6 @@
 """How an agent is, as numbers and words: its status and its metrics.
 
-Only looks; whatever it says, the agent has counted. How people are shown it is in ``status``.
+Only looks; whatever it says, the agent has counted. How people are shown it is in ``status_text``.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from forwardpass import __version__
 from forwardpass.edge.exposition import exposition
+from forwardpass.edge.gauges import agent_gauges
 from forwardpass.errors import NotReady
 from forwardpass.monitoring.metrics import Gauge
 
@@ -30,11 +31,16 @@ class Report:
         """For people, metrics and tests; times in seconds, those of day since the epoch."""
         agent = self._agent
         agent.dataplane.recorder.flush()
-        services = [await service.status() for service in agent.services]
+        services = [{**await service.status(), **agent.restarts(service)} for service in agent.services]
         contacts = [item["last_contact"] for item in services if item.get("last_contact") is not None]
         rates, watch = agent.rates.last_minute(), agent.deployment.watch
         return {
             **self._running(),
+            "composed": [
+                {"model": served.name, "version": served.version, **served.composed.statistics()}
+                for served in agent.dataplane.all()
+                if served.composed is not None
+            ],
             "watching": None if watch is None else watch.rest,
             "agent": __version__,
             "pid": os.getpid(),
@@ -57,7 +63,9 @@ class Report:
                 "dropped": agent.reactions.dropped,
                 "failed": agent.reactions.failed,
             },
-            "inputs": [_counts(item) for item in agent.inputs],
+            "inputs": [
+                {**_counts(item), "last_failure": _last_failure(item), **agent.restarts(item)} for item in agent.inputs
+            ],
             "outputs": [{**_counts(item), "waiting": item.waiting} for item in agent.all_outputs],
             "services": services,
             "last_contact": max(contacts, default=None),
@@ -68,7 +76,8 @@ class Report:
         deployed = agent.deployment.running
         if deployed is None:
             reason = "loading"
-            return {"ready": False, "reason": reason, "model": "", "version": "", "slot": "", "restarts": 0}
+            named = dict.fromkeys(("model", "version", "target", "slot"), "")
+            return {"ready": False, "reason": reason, **named, "restarts": 0}
         try:
             agent.require_ready()
             reason = ""
@@ -80,23 +89,34 @@ class Report:
             "reason": reason,
             "model": manifest.model,
             "version": manifest.version,
+            "target": manifest.target,
             "slot": deployed.slot.name,
             "restarts": deployed.restarts,
         }
 
     async def metrics(self) -> bytes:
         """The same, and what was counted of requests, in the text format of Prometheus."""
-        return exposition(self._agent.metrics, self._gauges(), await self.status())
+        return exposition(self._agent.metrics, [*self._models(), *agent_gauges(await self.status())])
 
-    def _gauges(self) -> Iterator[Gauge]:
+    def _models(self) -> Iterator[Gauge]:
+        """As the server names them."""
         for served in self._agent.dataplane.all():
             labels = {"model": served.name, "version": served.version}
             yield Gauge("model_ready", "1 where the version can answer", labels, float(served.ready))
             if served.scheduler is not None:
                 yield Gauge("queue_rows", "Rows that wait", labels, served.scheduler.queued_rows)
+                yield Gauge("queue_bytes", "Bytes that wait", labels, served.scheduler.queued_bytes)
+            if served.replicas is not None:
+                yield Gauge("replicas_ready", "Workers that can take batches", labels, served.replicas.ready)
+                yield Gauge("worker_restarts", "Workers started again since load", labels, served.replicas.restarts)
             if served.composed is not None:
                 yield from served.composed.gauges(labels)
 
 
 def _counts(item: Input | Output) -> dict[str, Any]:
     return {"name": item.name, "problem": item.problem, "counts": dict(item.counts)}
+
+
+def _last_failure(item: Input) -> str:
+    """The last item that could not be answered, and why."""
+    return f"{item.failures[-1].source}: {item.failures[-1].reason}" if item.failures else ""

@@ -59,6 +59,10 @@ class AgentSettings:
     cloud: str | None = field(
         default=None, metadata=doc("base URL of the server that takes the outbox and answers for remote models")
     )
+    cloud_token_file: str | None = field(
+        default=None,
+        metadata=doc("file with the bearer token that the `cloud` asks for; a path in the home, or absolute"),
+    )
     outbox: OutboxSettings | None = field(
         default=None, metadata=doc("what is kept for the cloud; default: there is an outbox where there is a `cloud`")
     )
@@ -69,7 +73,9 @@ class AgentSettings:
     send_timeout: float = field(default=30.0, metadata=doc("seconds a client may leave an answer unread"))
     keep_alive: float = field(default=75.0, metadata=doc("seconds an idle connection is kept"))
     drain_timeout: float = field(default=10.0, metadata=doc("seconds that what is under way may take after SIGTERM"))
-    log_level: str = field(default="info", metadata=doc("`debug`, `info`, `warning` or `error`"))
+    log_level: Literal["debug", "info", "warning", "error"] = field(
+        default="info", metadata=doc("`debug`, `info`, `warning` or `error`")
+    )
 
 
 def read_agent_settings(home: Path, flags: Mapping[str, Any]) -> AgentSettings:
@@ -79,5 +85,8 @@ def read_agent_settings(home: Path, flags: Mapping[str, Any]) -> AgentSettings:
     given = {name: value for name, value in flags.items() if value is not None}
     settings = decode(AgentSettings, {**written, **given}, str(file), InvalidSettings)
     if not 0 <= settings.port <= 65535:
-        raise InvalidSettings(f"{file}: port must be between 0 and 65535, got {settings.port}")
+        where = "--port" if "port" in given else f"{file}: port"
+        raise InvalidSettings(f"{where} must be between 0 and 65535, got {settings.port}")
+    if settings.cloud_token_file is not None and settings.cloud is None:
+        raise InvalidSettings(f"{file}: cloud_token_file is for the `cloud`, which is not given")
     return settings

@@ -9,41 +9,36 @@ from __future__ import annotations
 import asyncio
 import functools
 import logging
-import shutil
 import socket
-from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from forwardpass.edge import signing
+from forwardpass.credentials import Token
 from forwardpass.edge.agent import Agent
-from forwardpass.edge.bundle import read_manifest, unpack
 from forwardpass.edge.home import Home
 from forwardpass.edge.inputs.create import create_input
-from forwardpass.edge.manifest import Manifest, encode_manifest
+from forwardpass.edge.install import install, trust
 from forwardpass.edge.outputs.create import create_output
 from forwardpass.edge.settings import AgentSettings, OutboxSettings, read_agent_settings
 from forwardpass.edge.slots import Slot, Slots
 from forwardpass.edge.status import bind_unix
-from forwardpass.edge.versions import version_order
 from forwardpass.engine.blank import Blank
 from forwardpass.engine.spawn import Spawner
 from forwardpass.errors import InvalidModel, InvalidSettings
-from forwardpass.server.composed import Composed, Composer, Composition
-from forwardpass.types import Columns
+from forwardpass.server.composed import Composed, Composer, Composition, Defer
 
 if TYPE_CHECKING:
-    from forwardpass.edge.services import Deferral
+    from forwardpass.edge.deferral import Deferral
 
 log = logging.getLogger(__name__)
 
 DEVICE_FILE = "device"  # in the home: the name of this device
-Defer = Callable[[str, Columns, Columns], None]
-MakeComposer = Callable[[Sequence[str], Defer, str], Composer]
+MakeComposer = Callable[[Sequence[str], Path | None, Defer, str], Composer]
 
 
 @dataclass(frozen=True)
@@ -61,16 +56,27 @@ def run_agent(order: Order, blank: Blank | None, make_composer: MakeComposer | N
     home = Home(order.home)
     home.create()
     with ExitStack() as stack:
-        stack.enter_context(home.lock())
-        settings = read_agent_settings(home.folder, order.flags)
-        logging.basicConfig(level=settings.log_level.upper(), format="%(levelname)s %(message)s")
-        _trust(home, order.trust)
-        slots = Slots(home)
-        slot, installed = _slots(home, slots, order.bundle)
-        tcp = stack.enter_context(_listen(settings.port))
-        unix = stack.enter_context(bind_unix(home.socket))
+        with _usable(home):
+            stack.enter_context(home.lock())
+            settings = read_agent_settings(home.folder, order.flags)
+            logging.basicConfig(level=settings.log_level.upper(), format="%(levelname)s %(message)s")
+            trust(home, order.trust)
+            slots = Slots(home)
+            slot, installed = install(home, slots, order.bundle)
+            tcp = stack.enter_context(listen(settings.port))
+            unix = stack.enter_context(bind_unix(home.socket))
         np.seterr(over="raise")  # a number that does not fit its tensor's type is an error, not infinity
         asyncio.run(_main(home, settings, slots, slot, installed, [tcp, unix], blank, make_composer))
+
+
+@contextmanager
+def _usable(home: Home) -> Iterator[None]:
+    """Raises ``InvalidSettings`` for what the system refuses there."""
+    try:
+        yield
+    except OSError as error:
+        what = f" ({error.filename})" if error.filename else ""
+        raise InvalidSettings(f"the home {home.folder} cannot be used: {_reason(error)}{what}") from None
 
 
 async def _main(
@@ -84,7 +90,7 @@ async def _main(
     make_composer: MakeComposer | None,
 ) -> None:
     host, port = sockets[0].getsockname()[:2]
-    composer = None if make_composer is None else _Lazy(make_composer, settings)
+    composer = None if make_composer is None else _Lazy(make_composer, settings, _token_file(home, settings))
     agent = Agent(home, settings, Spawner(settings.log_level, blank), composer)
     agent.address = f"http://{host}:{port}"
     _add_ways(agent)
@@ -117,20 +123,27 @@ def _reverted(slots: Slots, error: InvalidModel) -> InvalidModel:
 class _Lazy:
     """A ``Composer`` that is made when the first model needs it: most devices have none that does."""
 
-    def __init__(self, make: MakeComposer, settings: AgentSettings) -> None:
-        self.defer: Defer = lambda request, columns, answers: None
+    def __init__(self, make: MakeComposer, settings: AgentSettings, token_file: Path | None) -> None:
+        self.defer: Defer = lambda put_off: None
         self._make = make
         self._urls = [settings.cloud] if settings.cloud else []
-        self._withheld = _withheld(settings)
+        self._token_file = token_file
+        self._settings = settings
 
     def __call__(self, composition: Composition) -> Composed:
         return self._composer(composition)
 
     @functools.cached_property
     def _composer(self) -> Composer:
-        if self._withheld:
-            log.warning("%s", self._withheld)
-        return self._make(self._urls, lambda *row: self.defer(*row), self._withheld)
+        withheld = _withheld(self._settings)
+        if withheld:
+            log.warning("%s", withheld)
+        return self._make(self._urls, self._token_file, lambda put_off: self.defer(put_off), withheld)
+
+
+def _token_file(home: Home, settings: AgentSettings) -> Path | None:
+    """What says to the cloud who asks."""
+    return None if settings.cloud_token_file is None else (home.folder / settings.cloud_token_file).absolute()
 
 
 def _withheld(settings: AgentSettings) -> str:
@@ -146,61 +159,10 @@ def _withheld(settings: AgentSettings) -> str:
     )
 
 
-# What is in the home
-
-
-def _trust(home: Home, files: Sequence[Path]) -> None:
-    """Put keys among those that are trusted. Raises ``InvalidSettings`` for what is none."""
-    for file in files:
-        for key_id in signing.read_public_keys(file):
-            kept = home.keys / f"{key_id}{signing.PUBLIC_ENDING}"
-            if not kept.exists():
-                shutil.copyfile(file, kept)
-                log.info("the key %s is trusted from now on", key_id)
-
-
-def _slots(home: Home, slots: Slots, bundle: Path | None) -> tuple[Slot | None, Slot | None]:
-    """The active slot, and the one that the bundle was unpacked into where it is another.
-
-    Raises ``InvalidSettings`` where there is neither, ``InvalidModel`` for a bundle that is no good.
-    """
-    try:
-        active = slots.start()
-    except InvalidModel as error:
-        if bundle is None:
-            raise
-        log.error("%s", error.message)
-        active = None
-    if bundle is None:
-        if active is None:
-            raise InvalidSettings(
-                f"nothing is installed in {home.folder}; give the first bundle: "
-                f"forwardpass agent --home {home.folder} --bundle FILE"
-            )
-        return active, None
-    keys = signing.read_public_keys(home.keys)
-    if not keys:
-        raise InvalidSettings(f"no key is trusted in {home.keys}; add the one that signed {bundle} with --trust FILE")
-    manifest = read_manifest(bundle, keys)
-    if active is not None and encode_manifest(active.manifest) == encode_manifest(manifest):
-        return active, None
-    if active is not None and _is_newer(active.manifest, manifest):
-        log.warning("%s runs, which is newer than %s: left as it is", active, bundle)
-        return active, None
-    folder = slots.free()
-    unpack(bundle, folder, keys)
-    return active, slots.read(folder)
-
-
-def _is_newer(one: Manifest, other: Manifest) -> bool:
-    """Of the same model."""
-    same = (one.name, one.model) == (other.name, other.model)
-    return same and version_order(one.version) > version_order(other.version)
-
-
-def _listen(port: int) -> socket.socket:
+def listen(port: int) -> socket.socket:
     """On localhost alone. Raises ``InvalidSettings`` where the port is taken."""
-    sock = socket.socket(socket.AF_INET)
+    # asyncio sends at once, and waits for no acknowledgement before, only where a socket says that it is TCP
+    sock = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     try:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         sock.bind(("127.0.0.1", port))
@@ -229,18 +191,23 @@ def _add_outbox(agent: Agent) -> Deferral | None:
     settings = agent.settings
     if settings.cloud is None and settings.outbox is None:
         return None
+    from forwardpass.edge.deferral import Deferral
     from forwardpass.edge.outbox.outbox import Outbox
     from forwardpass.edge.outbox.privacy import Level, Privacy
     from forwardpass.edge.outbox.upload import Uploader
-    from forwardpass.edge.services import Deferral, OutboxService
+    from forwardpass.edge.services import OutboxService
 
     wanted = settings.outbox or OutboxSettings()
     privacy = Privacy(Level(wanted.privacy), wanted.usage, wanted.unsure_below)
     outbox = Outbox(agent.home.outbox, wanted.most_bytes, privacy)
     uploader = None
     if settings.cloud is not None:
-        uploader = Uploader(outbox, settings.cloud, _device(agent), every=wanted.upload_every)
-    deferral = Deferral(agent, outbox)
+        token = Token(file=_token_file(agent.home, settings))
+        uploader = Uploader(outbox, settings.cloud, _device(agent), headers=token.renew, every=wanted.upload_every)
+    deferral = Deferral(agent.dataplane, agent.outputs, outbox)
+    agent.on_models = deferral.contact
+    if uploader is not None:
+        uploader.on_upload = deferral.contact
     service = OutboxService(outbox, uploader, deferral)
     agent.services.append(service)
     agent.reactions.follow(service.follow)

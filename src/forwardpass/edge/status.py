@@ -1,7 +1,7 @@
-"""``forwardpass agent status``: asks the agent of a home over its socket, and shows it to people.
+"""The socket in an agent's home: where it listens, and asking it there for its status.
 
 The status is what the agent's ``/status`` says: version, slot, rates, latencies, errors, inputs, outputs,
-outbox and updates. Knows nothing of how the agent comes to it.
+outbox and updates. Knows nothing of how the agent comes to it, nor how people are shown it.
 """
 
 from __future__ import annotations
@@ -9,8 +9,6 @@ from __future__ import annotations
 import http.client
 import os
 import socket
-import time
-from collections.abc import Iterator, Mapping
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -50,81 +48,16 @@ def ask(path: Path, method: str = "GET", url: str = "/status") -> Any:
             connection.request(method, url)
             response = connection.getresponse()
             content = response.read()
+    except (FileNotFoundError, ConnectionRefusedError):
+        start = f"start one: forwardpass agent --home {path.parent}"
+        raise NotReady(f"no agent runs with the home {path.parent}; {start}") from None
     except (OSError, http.client.HTTPException) as error:
-        raise NotReady(
-            f"no agent runs with the home {path.parent} ({getattr(error, 'strerror', None) or error}); "
-            f"start one: forwardpass agent --home {path.parent}"
-        ) from None
+        reason = getattr(error, "strerror", None) or error or type(error).__name__
+        raise NotReady(f"the agent of {path.parent} cannot be asked: {reason}") from None
+    answer = orjson.loads(content)
     if response.status >= 300:
-        raise NotReady(f"the agent of {path.parent} answered {response.status}: {content[:200].decode('latin-1')}")
-    return orjson.loads(content)
-
-
-def show(status: Mapping[str, Any], now: float | None = None) -> str:
-    """The status for people."""
-    return "\n".join(f"{name:<12}{text}" for name, text in _lines(status, time.time() if now is None else now))
-
-
-def _lines(status: Mapping[str, Any], now: float) -> Iterator[tuple[str, str]]:
-    state = "ready" if status["ready"] else f"not ready: {status['reason']}"
-    yield "model", f"{status['model']} version {status['version']} (slot {status['slot']}), {state}"
-    if status["watching"] is not None:
-        yield "", f"new; kept in {duration(status['watching'])}, if it stays well"
-    yield "agent", f"{status['agent']}, process {status['pid']}, up {duration(status['uptime'])}, {status['address']}"
-    rates, total = status["last_minute"], status["total"]
-    yield "now", f"{rates['predictions']:.1f} predictions/s, {rates['rows']:.1f} rows/s, {rates['errors']:.2f} errors/s"
-    yield "latency", f"p50 {_milliseconds(rates['p50'])}, p99 {_milliseconds(rates['p99'])} (last minute)"
-    yield (
-        "total",
-        (
-            f"{total['predictions']} predictions, {total['rows']} rows, {total['errors']} errors, "
-            f"{status['restarts']} worker restarts"
-        ),
-    )
-    follow = status["follow_up"]
-    if follow["waiting"] or follow["dropped"] or follow["failed"]:
-        yield "follow-up", f"{follow['waiting']} waiting, {follow['dropped']} dropped, {follow['failed']} failed"
-    for kind in ("inputs", "outputs"):
-        for item in status[kind]:
-            yield kind[:-1], _item(item)
-    for service in status["services"]:
-        yield from _service(service, now)
-    yield "contact", "never" if status["last_contact"] is None else f"{duration(now - status['last_contact'])} ago"
-
-
-def _item(item: Mapping[str, Any]) -> str:
-    counts = ", ".join(f"{number} {what}" for what, number in item["counts"].items())
-    waiting = f", {item['waiting']} waiting" if item.get("waiting") else ""
-    return f"{item['name']}: {counts}{waiting}" + (f" ({item['problem']})" if item["problem"] else "")
-
-
-def _service(service: Mapping[str, Any], now: float) -> Iterator[tuple[str, str]]:
-    """What is not empty of an outbox, an updater, or whatever else runs beside."""
-    facts = []
-    for key, value in service.items():
-        if key in ("name", "last_contact") or value in (None, "", 0, {}, []):
-            continue
-        if key.startswith("last_check") and isinstance(value, float):
-            value = f"{duration(now - value)} ago"
-        elif isinstance(value, Mapping):
-            value = ", ".join(f"{number} {what}" for what, number in value.items() if number) or "none"
-        facts.append(f"{key.replace('_', ' ')}: {value}")
-    yield service["name"], "; ".join(facts) or "idle"
-
-
-def duration(seconds: float) -> str:
-    """Such as `3 d 4 h`, `12 min 5 s`."""
-    rest = max(0, round(seconds))
-    parts = []
-    for size, unit in ((86400, "d"), (3600, "h"), (60, "min"), (1, "s")):
-        count, rest = divmod(rest, size)
-        if count:
-            parts.append(f"{count} {unit}")
-    return " ".join(parts[:2]) or "0 s"
-
-
-def _milliseconds(seconds: float | None) -> str:
-    return "-" if seconds is None else f"{seconds * 1e3:.1f} ms"
+        raise NotReady(f"{path.parent}: {answer['error']}")
+    return answer
 
 
 class _UnixConnection(http.client.HTTPConnection):

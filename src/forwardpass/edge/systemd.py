@@ -6,7 +6,10 @@ nothing. Knows nothing of the agent.
 
 from __future__ import annotations
 
+import math
 import os
+import pwd
+import re
 import shlex
 import socket
 import sys
@@ -14,11 +17,13 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
+_STATE = re.compile(r"/var/lib(/[\w.-]+)+", re.ASCII)  # what systemd takes as the name of a state directory
 UNIT = """\
 [Unit]
 Description=Forwardpass agent
 Wants=network.target
 After=network.target
+StartLimitIntervalSec=0
 
 [Service]
 Type=notify
@@ -29,9 +34,10 @@ Restart=always
 RestartSec=1
 WatchdogSec=30
 TimeoutStartSec=120
-TimeoutStopSec=30
+TimeoutStopSec={stop}
 KillMode=mixed
-ReadWritePaths={home}
+{owner}
+CapabilityBoundingSet=
 NoNewPrivileges=yes
 ProtectSystem=strict
 ProtectHome={protect_home}
@@ -52,15 +58,42 @@ WantedBy=multi-user.target
 """
 
 
-def unit(home: Path, arguments: Sequence[str]) -> str:
-    """The text of a unit file that runs the agent of a home with these further arguments."""
-    home = home.absolute()
+STOPPING = 30.0  # seconds that an agent takes to stop, beside draining twice: queues, connections, the disk
+
+
+def unit(home: Path, arguments: Sequence[str], drain_timeout: float) -> str:
+    """The text of a unit file that runs the agent of a home with these further arguments.
+
+    A home under ``/var/lib`` is the unit's own, with a user that systemd makes up for it; any other has an owner, who
+    runs the agent.
+    """
+    home = Path(os.path.abspath(home))
     command = [sys.executable, "-m", "forwardpass.device", "agent", "--home", str(home), *arguments]
-    protected = "no" if _in_homes(home) else "yes"
-    return UNIT.format(command=" ".join(map(_quoted, command)), home=_quoted(str(home)), protect_home=protected)
+    executable = Path(sys.executable)
+    private = any(map(_in_homes, (home, executable, executable.resolve(), *map(Path, arguments))))
+    return UNIT.format(
+        command=" ".join(map(_quoted, command)),
+        stop=math.ceil(2 * drain_timeout + STOPPING),
+        owner=_owned_by_unit(home) if _STATE.fullmatch(str(home)) and not private else _owned(home),
+        protect_home="no" if private else "yes",
+    )
+
+
+def _owned_by_unit(home: Path) -> str:
+    return f"DynamicUser=yes\nStateDirectory={home.relative_to('/var/lib')}\nStateDirectoryMode=0700"
+
+
+def _owned(home: Path) -> str:
+    user = home.stat().st_uid if home.exists() else os.geteuid()
+    try:
+        name = pwd.getpwuid(user).pw_name
+    except KeyError:
+        name = str(user)
+    return f"User={name}\nReadWritePaths={_quoted(str(home))}"
 
 
 def _in_homes(path: Path) -> bool:
+    """Whether only its owner may look there."""
     return any(path.is_relative_to(folder) for folder in ("/home", "/root", "/run/user"))
 
 

@@ -22,7 +22,8 @@ class Verdict(StrEnum):
 class Health:
     """What a version did in a while: predictions that ended, those with an error, deaths of its workers.
 
-    ``p99`` are the seconds in which 99 of 100 predictions were answered, None where there were none.
+    ``p99`` are the seconds that 99 of 100 predictions took at most, also until they timed out; None where there
+    were none.
     """
 
     predictions: int = 0

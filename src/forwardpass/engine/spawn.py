@@ -1,7 +1,8 @@
-"""Starts workers as interpreters of their own, and hears when they end.
+"""Starts workers without a template, and hears when they end.
 
-For devices: slower to start than a fork from a template (``nursery``), but nothing holds memory
-between starts. ``Replicas`` takes either. Knows no messages but the order to be a certain worker.
+For devices: all but the first are interpreters of their own, slower to start than a fork from a
+template (``nursery``), but nothing holds memory between starts. ``Replicas`` takes either. Knows no
+messages but the order to be a certain worker.
 """
 
 from __future__ import annotations
@@ -9,14 +10,13 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
-import subprocess
 import threading
 from collections.abc import Callable
 from contextlib import ExitStack, suppress
 
 import msgspec
 
-from forwardpass.engine.blank import Blank, start_blank
+from forwardpass.engine.blank import Blank, Child, start_blank
 from forwardpass.engine.link import Link
 from forwardpass.engine.starter import Born
 from forwardpass.engine.template import Fork
@@ -33,7 +33,7 @@ class Spawner:
         self._log_level = log_level
         self._blank = blank
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._running: dict[int, subprocess.Popen[bytes]] = {}
+        self._running: dict[int, Child] = {}
         self._heard: dict[int, int] = {}  # process -> the descriptor that says when it ends
 
     def listen(self, loop: asyncio.AbstractEventLoop) -> None:
@@ -77,15 +77,13 @@ class Spawner:
             self._loop.remove_reader(fd)
             os.close(fd)
         for process in self._running.values():
-            with suppress(subprocess.TimeoutExpired):
-                process.wait(GRACE)
+            process.ended(GRACE)
             process.kill()
-            process.wait()
         self._blank, self._heard, self._running = None, {}, {}
 
     # Hearing of ends
 
-    def _watch(self, process: subprocess.Popen[bytes], on_end: Callable[[int], None]) -> None:
+    def _watch(self, process: Child, on_end: Callable[[int], None]) -> None:
         assert self._loop is not None, "listen first"
         self._running[process.pid] = process
         try:
@@ -96,14 +94,12 @@ class Spawner:
         self._heard[process.pid] = fd
         self._loop.add_reader(fd, self._ended, process, on_end)
 
-    def _wait(
-        self, loop: asyncio.AbstractEventLoop, process: subprocess.Popen[bytes], on_end: Callable[[int], None]
-    ) -> None:
+    def _wait(self, loop: asyncio.AbstractEventLoop, process: Child, on_end: Callable[[int], None]) -> None:
         process.wait()
         with suppress(RuntimeError):  # the loop is closed: nobody wants to know
             loop.call_soon_threadsafe(self._ended, process, on_end)
 
-    def _ended(self, process: subprocess.Popen[bytes], on_end: Callable[[int], None]) -> None:
+    def _ended(self, process: Child, on_end: Callable[[int], None]) -> None:
         assert self._loop is not None
         fd = self._heard.pop(process.pid, None)
         if fd is not None:

@@ -1,4 +1,4 @@
-"""Rows that a cascade asks one of its members about: a request of its own in that model's queue.
+"""Rows that a cascade, or a program, asks a model about: a request in that model's queue, and its answer to await.
 
 When whoever waits for it is cancelled, it leaves the queue, or its answer is dropped.
 """
@@ -15,20 +15,14 @@ from forwardpass.server.served import ServedModel, clock
 from forwardpass.types import Array, Columns
 
 
-class RowsOf(Request):
-    """Some rows of another request (all of them without ``rows``), for a member that takes these inputs."""
+class Asked(Request):
+    """Rows with a future of their answer."""
 
-    door = "cascade"
-
-    def __init__(self, request: Request, rows: Array | None, deadline: float, *, background: bool) -> None:
+    def __init__(self, columns: Columns, deadline: float) -> None:
         self.arrived = clock()
         self.deadline = deadline
-        self.columns = dict(request.columns) if rows is None else {n: a[rows] for n, a in request.columns.items()}
-        self.rows = request.rows if rows is None else len(rows)
-        self.nbytes = request.nbytes * self.rows // max(1, request.rows)
-        self.key: Any = request.key
-        self.background = background
-        self.id = request.id
+        self.columns = columns
+        self.rows = len(next(iter(columns.values())))
         self.future: asyncio.Future[Columns] = asyncio.get_running_loop().create_future()
 
     def succeed(self, outputs: Columns) -> None:
@@ -40,7 +34,22 @@ class RowsOf(Request):
             self.future.set_exception(error)
 
 
-async def ask(dataplane: DataPlane, member: ServedModel, request: RowsOf) -> Columns:
+class RowsOf(Asked):
+    """Some rows of another request (all of them without ``rows``), for a member that takes these inputs."""
+
+    door = "cascade"
+
+    def __init__(self, request: Request, rows: Array | None, deadline: float, *, background: bool) -> None:
+        columns = dict(request.columns) if rows is None else {n: a[rows] for n, a in request.columns.items()}
+        super().__init__(columns, deadline)
+        self.rows = request.rows if rows is None else len(rows)
+        self.nbytes = request.nbytes * self.rows // max(1, request.rows)
+        self.key: Any = request.key
+        self.background = background
+        self.id = request.id
+
+
+async def ask(dataplane: DataPlane, member: ServedModel, request: Asked) -> Columns:
     """The member's answer. Raises what refuses the request or lets it fail."""
     taken = {spec.name for spec in member.signature.inputs}
     request.columns = {name: array for name, array in request.columns.items() if name in taken}

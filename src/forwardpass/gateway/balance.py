@@ -12,6 +12,7 @@ import random
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 
+from forwardpass.credentials import Token
 from forwardpass.errors import NotReady
 from forwardpass.gateway.breaker import Breaker, BreakerState
 from forwardpass.gateway.connection import Address, Pool
@@ -36,9 +37,9 @@ class Server:
     look: asyncio.Event = field(default_factory=asyncio.Event)  # set: ask it soon how it is
 
     @classmethod
-    def at(cls, url: str, clock: Callable[[], float]) -> Server:
+    def at(cls, url: str, clock: Callable[[], float], token: Token | None = None) -> Server:
         """Raises ``InvalidModel`` where the URL is none."""
-        return cls(url, Pool(Address.of(url)), Breaker(clock))
+        return cls(url, Pool(Address.of(url), token), Breaker(clock))
 
     @property
     def usable(self) -> bool:

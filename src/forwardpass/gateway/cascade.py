@@ -32,13 +32,12 @@ from forwardpass.gateway.member import Member
 from forwardpass.gateway.passing import Outcome, PassingReplicas
 from forwardpass.monitoring.metrics import Gauge
 from forwardpass.scheduler import Batch, Request
-from forwardpass.server.composed import Composition
+from forwardpass.server.composed import Composition, Defer, PutOff
 from forwardpass.server.served import State
 from forwardpass.types import Array, Columns, ModelInfo
 
 AT_ONCE = 512  # requests that may be under way
 LOOK = 0.05  # seconds between looks at whether the members can be asked
-Defer = Callable[[str, Columns, Columns], None]  # a request's id, one of its rows, and the answer it got
 
 
 class Cascade:
@@ -109,9 +108,9 @@ class Cascade:
                 self._composition.answers()
         except (NotFound, NotReady) as error:
             if not (self.agreement is None and self._members[0].loading):
-                self._composition.waits(f"its first model cannot answer: {error.message}")
+                self._composition.waits(f"its first model cannot answer: {error.message}", self._members[0].away)
         except InvalidModel as error:
-            self._composition.waits(error.message)
+            self._composition.waits(error.message, False)
 
     def _open(self) -> None:
         """Raises ``NotFound``, ``NotReady`` or ``InvalidModel``; does nothing while a member should be waited for."""
@@ -221,11 +220,11 @@ class Cascade:
         """
         if self._defer is None:
             return
-        answers = draft.columns()
-        for row in (row for row, why in enumerate(draft.why) if why in OUT_OF_REACH):
-            one = slice(row, row + 1)
-            columns = {name: array[one] for name, array in request.columns.items()}
-            self._defer(request.id, columns, {name: array[one] for name, array in answers.items()})
+        rows = np.flatnonzero([why in OUT_OF_REACH for why in draft.why])
+        if len(rows):
+            columns = {name: array[rows] for name, array in request.columns.items()}
+            answers = {name: array[rows] for name, array in draft.columns().items()}
+            self._defer(PutOff(self._composition.served, request, rows, columns, answers))
 
     def _begin(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.ensure_future(work)
@@ -242,6 +241,7 @@ class Cascade:
             "answered": {name: self._answered[name] for name in self.members},
             "provisional": {str(why): count for why, count in self._provisional.items()},
             "breakers": {member.name: str(member.breaker.state) for member in self._members[1:]},
+            "out_of_reach": {member.name: why for member in self._members if (why := member.why_not())},
             "spent_today": self._budget.spent,
             "audit": self._audit.statistics(),
         }

@@ -10,12 +10,13 @@ import random
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from pathlib import Path
 
-from forwardpass.config import EscalationConfig, ModelConfig
+from forwardpass.config import EscalationConfig, ModelConfig, RemoteConfig
 from forwardpass.errors import InvalidModel
-from forwardpass.gateway.cascade import Cascade, Defer
+from forwardpass.gateway.cascade import Cascade
 from forwardpass.gateway.remote import Remote
-from forwardpass.server.composed import Composed, Composer, Composition
+from forwardpass.server.composed import Composed, Composer, Composition, Defer
 from forwardpass.server.served import clock as server_clock
 
 MEANINGLESS = ("artifact", "preprocess", "postprocess", "replicas", "threads")  # without an artifact
@@ -25,6 +26,7 @@ def create_composer(
     urls: Sequence[str] = (),
     defer: Defer | None = None,
     *,
+    token_file: Path | None = None,
     withheld: str = "",
     clock: Callable[[], float] = server_clock,
     wall_clock: Callable[[], float] = time.time,
@@ -32,8 +34,8 @@ def create_composer(
 ) -> Composer:
     """What ``Control`` takes as its composer.
 
-    ``urls`` stand in place of those of every remote model; ``defer`` takes the rows that a cascade with ``deferred``
-    should have asked about, with the id of their request and the answers they got. It must neither wait nor raise.
+    ``urls`` stand in place of those of every remote model, ``token_file`` in place of the tokens that these name.
+    ``defer`` takes the rows that a cascade with ``deferred`` should have asked about, and must neither wait nor raise.
     ``withheld`` says why rows may not leave this machine; then no server is asked about any.
     """
     chances = chance or random.Random()  # noqa: S311 - draws servers and samples, no secrets
@@ -42,7 +44,7 @@ def create_composer(
         config = composition.files.config
         _require_plain(config)
         if config.remote is not None:
-            remote = replace(config.remote, urls=tuple(urls)) if urls else config.remote
+            remote = _elsewhere(config.remote, urls, token_file)
             return Remote(composition, remote, clock, chances, withheld)
         escalation = _require_cascade(composition.served.name, config)
         return Cascade(composition, escalation, clock, wall_clock, chances, defer)
@@ -57,6 +59,12 @@ def check_composed(name: str, config: ModelConfig) -> None:
         Remote.check(config.remote)
     else:
         _require_cascade(name, config)
+
+
+def _elsewhere(remote: RemoteConfig, urls: Sequence[str], token_file: Path | None) -> RemoteConfig:
+    if token_file is not None:
+        remote = replace(remote, token_env=None, token_file=str(token_file))
+    return replace(remote, urls=tuple(urls)) if urls else remote
 
 
 def _require_plain(config: ModelConfig) -> None:

@@ -9,9 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import errno
 import functools
-import os
 import ssl
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,7 +17,8 @@ from urllib.parse import urlsplit
 
 import h11
 
-from forwardpass.errors import InvalidModel
+from forwardpass.credentials import Token
+from forwardpass.errors import InvalidModel, words
 
 CONNECT = 3.0  # seconds; an address behind which nobody is would else take all the time there is
 CHUNK = 256 * 1024
@@ -28,13 +27,17 @@ Headers = Sequence[tuple[str, str]]
 
 
 class Broken(Exception):
-    """No answer. ``sent``: the server may have seen the request; ``begun``: it had begun to answer."""
+    """No answer. ``sent``: the server may have seen the request; ``begun``: it had begun to answer.
+
+    ``second``: a kept connection broke under the same request before, without a word.
+    """
 
     def __init__(self, why: str, *, sent: bool, begun: bool = False) -> None:
         super().__init__(why)
         self.why = why
         self.sent = sent
         self.begun = begun
+        self.second = False
 
 
 @dataclass(frozen=True)
@@ -80,19 +83,44 @@ class Answer:
 class Pool:
     """Connections to an address; one request at a time on each, and those that are idle are used again."""
 
-    def __init__(self, address: Address, most_bytes: int = MAX_ANSWER) -> None:
+    def __init__(self, address: Address, token: Token | None = None, most_bytes: int = MAX_ANSWER) -> None:
         self.address = address
+        self._token = token or Token()
         self._most_bytes = most_bytes
         self._idle: list[_Connection] = []
+        self._answers = 0
 
     async def ask(self, method: str, path: str, headers: Headers = (), body: bytes = b"") -> Answer:
-        """Raises ``Broken``."""
-        connection = self._take() or await self._open()
+        """Raises ``Broken``.
+
+        A server may close a kept connection just when a request goes out on it: where nothing comes back, the request
+        goes out once more, on a new one.
+        """
+        connection = self._take()
+        if connection is None:
+            return await self._ask(await self._open(), method, path, headers, body)
         try:
-            answer = await connection.ask(method, self.address.prefix + path, headers, body)
+            return await self._ask(connection, method, path, headers, body)
+        except Broken as broken:
+            if broken.begun:
+                raise
+        try:
+            return await self._ask(await self._open(), method, path, headers, body)
+        except Broken as broken:
+            broken.second = True
+            raise
+
+    async def _ask(self, connection: _Connection, method: str, path: str, headers: Headers, body: bytes) -> Answer:
+        before = self._answers
+        try:
+            own = [*headers, *self._token.headers.items()]
+            answer = await connection.ask(method, self.address.prefix + path, own, body)
         except BaseException:
             connection.close()
+            self._distrust(before)
             raise
+        self._answers += 1
+        connection.answered = self._answers
         if connection.usable:
             self._idle.append(connection)
         else:
@@ -102,6 +130,16 @@ class Pool:
     def close(self) -> None:
         while self._idle:
             self._idle.pop().close()
+
+    def _distrust(self, before: int) -> None:
+        """Close what is idle, but for connections that have brought an answer since there were ``before`` of them.
+
+        Where a link was cut in silence they are all dead, and each would cost a request its whole time.
+        """
+        dead = [connection for connection in self._idle if connection.answered <= before]
+        self._idle = [connection for connection in self._idle if connection.answered > before]
+        for connection in dead:
+            connection.close()
 
     def _take(self) -> _Connection | None:
         """The one used last: the others may go stale, and are closed then."""
@@ -122,7 +160,7 @@ class Pool:
         except TimeoutError:
             raise Broken(f"no connection within {CONNECT:g} s", sent=False) from None
         except OSError as error:
-            raise Broken(f"no connection: {_words(error)}", sent=False) from None
+            raise Broken(f"no connection: {words(error)}", sent=False) from None
         return _Connection(reader, writer, address.name, self._most_bytes)
 
 
@@ -133,6 +171,7 @@ class _Connection:
         self._host = host
         self._most_bytes = most_bytes
         self._http = h11.Connection(h11.CLIENT)
+        self.answered = 0  # the number of its last answer among those of its pool
 
     @property
     def usable(self) -> bool:
@@ -195,19 +234,11 @@ class _Connection:
                     raise Broken("the connection was closed before an answer", sent=True) from None
                 raise Broken(f"its answer is cut off, or no HTTP: {error}", sent=True, begun=True) from None
             except OSError as error:
-                raise Broken(f"the connection broke: {_words(error)}", sent=True, begun=begun) from None
+                raise Broken(f"the connection broke: {words(error)}", sent=True, begun=begun) from None
             if event is h11.PAUSED or isinstance(event, h11.ConnectionClosed):
                 raise Broken("the connection was closed before an answer", sent=True, begun=begun)
             if isinstance(event, h11.Response | h11.Data | h11.EndOfMessage):
                 return event
-
-
-def _words(error: OSError) -> str:
-    """What went wrong; event loops word the same error differently."""
-    number = error.errno
-    if number is not None and number in errno.errorcode and not isinstance(error, ssl.SSLError):
-        return os.strerror(number)
-    return error.strerror or str(error) or type(error).__name__
 
 
 @functools.cache

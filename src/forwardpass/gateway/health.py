@@ -13,7 +13,8 @@ from contextlib import suppress
 from typing import Any
 
 from forwardpass.config import ModelConfig, RemoteConfig
-from forwardpass.errors import InvalidModel
+from forwardpass.credentials import Token
+from forwardpass.errors import InvalidModel, InvalidSettings
 from forwardpass.gateway.balance import Server
 from forwardpass.gateway.connection import Answer, Broken
 from forwardpass.gateway.description import OURS, Description, describe
@@ -27,14 +28,17 @@ PATIENCE = 5.0  # seconds for each answer
 
 
 class Health:
-    """Looks at ``servers`` until cancelled. ``changed`` is called after each look."""
+    """Looks at ``servers`` until cancelled, each time with the ``token`` as it is then. ``changed`` is called after."""
 
-    def __init__(self, name: str, config: ModelConfig, remote: RemoteConfig, changed: Callable[[], None]) -> None:
+    def __init__(
+        self, name: str, config: ModelConfig, remote: RemoteConfig, token: Token, changed: Callable[[], None]
+    ) -> None:
         self.description: Description | None = None  # as the first that answered gave it; never forgotten
         self._config = config
         self._remote = remote
         self._model = remote.model or name
         self._path = model_path(self._model, remote.version)
+        self._token = token
         self._changed = changed
 
     async def watch(self, server: Server) -> None:
@@ -64,6 +68,7 @@ class Health:
     async def _look(self, server: Server) -> str:
         """What is wrong with it, or ""."""
         try:
+            self._token.renew()
             async with asyncio.timeout(min(PATIENCE, self._remote.timeout)):
                 if not server.known:
                     await self._meet(server)
@@ -73,7 +78,7 @@ class Health:
             return broken.why
         except TimeoutError:
             return "it does not answer"
-        except InvalidModel as error:
+        except (InvalidModel, InvalidSettings) as error:
             return error.message
         return "" if answer.status == 200 else f"it is not ready: {error_of(answer).message}"
 

@@ -34,6 +34,20 @@ class Member:
         served = self.found()
         return served is not None and served.state is State.LOADING
 
+    @property
+    def away(self) -> bool:
+        """Whether it cannot answer only because servers elsewhere are out of reach."""
+        served = self.found()
+        return served is not None and not served.ready and served.away
+
+    def why_not(self) -> str:
+        """Why nobody can ask it now, or ""."""
+        try:
+            self.served()
+        except (NotFound, NotReady) as error:
+            return error.message
+        return ""
+
     def found(self) -> ServedModel | None:
         try:
             return self._find(self.name)

@@ -13,11 +13,13 @@ import asyncio
 import random
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from forwardpass.config import RemoteConfig
+from forwardpass.credentials import Token
 from forwardpass.engine.messages import ReadyHead
 from forwardpass.errors import (
     BackendFailed,
@@ -63,7 +65,8 @@ class Remote:
         """``withheld``: why rows may not be sent. Raises ``InvalidModel`` where it cannot be meant so."""
         self.check(remote)
         self.retries = 0
-        self.servers = [Server.at(url, clock) for url in remote.urls]
+        self._token = Token(remote.token_env, None if remote.token_file is None else Path(remote.token_file))
+        self.servers = [Server.at(url, clock, self._token) for url in remote.urls]
         self._composition = composition
         self._remote = remote
         self._clock = clock
@@ -71,7 +74,7 @@ class Remote:
         self._balance = Balance(self.servers, remote.concurrency, chance)
         self._budget = RetryBudget(remote.retry_share)
         name = composition.served.name
-        self._health = Health(name, composition.files.config, remote, self._looked)
+        self._health = Health(name, composition.files.config, remote, self._token, self._looked)
         self._path = f"{model_path(remote.model or name, remote.version)}/infer"
         self._replicas = PassingReplicas(remote.concurrency * len(self.servers), self._answer)
         self._watchers: list[asyncio.Task[None]] = []
@@ -90,6 +93,10 @@ class Remote:
                 raise InvalidModel(f"remote: `{key}` must be above 0, got {getattr(remote, key)}")
         if remote.retries < 0 or not 0 <= remote.retry_share <= 1:
             raise InvalidModel("remote: `retries` must be 0 or more, and `retry_share` between 0 and 1")
+        if remote.token_env is not None and remote.token_file is not None:
+            raise InvalidModel("remote: either `token_env` or `token_file`, not both")
+        if remote.token_file is not None and not Path(remote.token_file).is_absolute():
+            raise InvalidModel(f"remote: `token_file` must be an absolute path, got {remote.token_file!r}")
 
     @property
     def count(self) -> int:
@@ -115,12 +122,14 @@ class Remote:
     def _looked(self) -> None:
         """A server has been asked how it is."""
         self._balance.changed()
-        if self._replicas.ready:
-            return
         description = self._health.description
-        if description is None:
+        if description is None or not any(server.healthy for server in self.servers):
             if all(server.reason != NOT_ASKED for server in self.servers):
-                self._composition.waits("; ".join(server.why_not() for server in self.servers))
+                reasons = "; ".join(server.why_not() for server in self.servers)
+                self._composition.waits(reasons, not self._token.missing)
+            return
+        if self._replicas.ready:
+            self._composition.answers()
             return
         served, config = self._composition.served, self._composition.files.config
         if description.most_rows is not None:
@@ -237,7 +246,7 @@ class Remote:
         if broken.sent:
             return Failed(BackendFailed(text), again=not broken.begun, died=True, blamed=True)
         server.healthy, server.reason = False, broken.why  # until it has been looked at again
-        return Failed(NotReady(f"no server can answer: {text}"), again=True, blamed=True)
+        return Failed(NotReady(f"no server can answer: {text}"), again=True, died=broken.second, blamed=True)
 
     # What is told of it
 

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 from forwardpass.engine.messages import ReadyHead
 from forwardpass.monitoring.metrics import Gauge
 from forwardpass.registry import ModelFiles
-from forwardpass.scheduler import Scheduler
+from forwardpass.scheduler import Request, Scheduler
+from forwardpass.types import Array, Columns
 
 if TYPE_CHECKING:
     from forwardpass.server.dataplane import DataPlane
@@ -59,7 +60,8 @@ class Composition:
     """One version to be put together, and how its maker says what becomes of it.
 
     ``opened`` is called once, when its signature is known, and gives its queue; rows of several requests share a batch
-    only where its second argument says so. ``waits`` says why it cannot answer now, ``answers`` that it can again.
+    only where its second argument says so. ``waits`` says why it cannot answer now, and whether that is only because
+    servers elsewhere are out of reach; ``answers`` that it can again.
     ``tried`` are versions under no name yet that stand for members of their names.
     """
 
@@ -67,7 +69,7 @@ class Composition:
     files: ModelFiles
     dataplane: DataPlane
     opened: Callable[[ReadyHead, bool], Scheduler]
-    waits: Callable[[str], None]
+    waits: Callable[[str, bool], None]
     answers: Callable[[], None]
     tried: Mapping[str, ServedModel] = field(default_factory=dict)
     _last: dict[str, ServedModel] = field(default_factory=dict)
@@ -86,3 +88,21 @@ class Composition:
 
 
 Composer = Callable[[Composition], Composed]  # raises InvalidModel
+
+
+@dataclass(frozen=True)
+class PutOff:
+    """Rows of a request that nobody could be asked about for now, to be asked about later.
+
+    ``served`` is what answered, ``rows`` their numbers in the request (shape: [n]), ``columns`` and ``answers`` the
+    inputs and outputs of these rows alone.
+    """
+
+    served: ServedModel
+    request: Request
+    rows: Array
+    columns: Columns
+    answers: Columns
+
+
+Defer = Callable[[PutOff], None]  # neither waits nor raises

@@ -226,12 +226,12 @@ class Control:
     def _opened(self, served: ServedModel, ready: ReadyHead, joined: bool) -> Scheduler:
         return self._ready(served, ready, joined=joined)
 
-    def _waits(self, served: ServedModel, reason: str) -> None:
+    def _waits(self, served: ServedModel, reason: str, away: bool) -> None:
         """It cannot answer now, and may again."""
         if served.state is State.UNLOADING or served.reason == reason:
             return
         log.warning("%s: %s", served.name, reason)
-        served.state, served.reason = State.UNAVAILABLE, reason
+        served.state, served.reason, served.away = State.UNAVAILABLE, reason, away
         self.on_change()
 
     def _answers(self, served: ServedModel) -> None:

@@ -104,9 +104,14 @@ class DataPlane:
         return sorted(self.models.get(name, {}).values(), key=lambda served: int(served.version))
 
     def require_ready(self) -> None:
-        """Raises ``NotReady`` naming what is missing, unless every model can answer."""
+        """Raises ``NotReady`` naming what is missing, unless this server does all it can.
+
+        A model that waits for servers elsewhere is missed only where no other can answer: whoever takes this server out
+        for it would take out all the others too, and with them every model that is well.
+        """
         if self.draining:
             raise NotReady("the server is stopping")
-        missing = [f"{served.name} ({served.reason})" for served in self.all() if not served.ready]
-        if missing:
-            raise NotReady(f"not ready: {'; '.join(missing)}")
+        missing = [served for served in self.all() if not served.ready]
+        if any(not served.away for served in missing) or len(missing) == len(self.all()) > 0:
+            reasons = [f"{served.name} ({served.reason})" for served in missing]
+            raise NotReady(f"not ready: {'; '.join(reasons)}")

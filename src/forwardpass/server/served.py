@@ -29,7 +29,7 @@ class State(StrEnum):
 
 
 class ServedModel:
-    """A version and all that serves it. ``reason`` says why it is not ready."""
+    """A version and all that serves it. ``reason`` says why it is not ready; ``away``: servers elsewhere are."""
 
     def __init__(self, location: ModelLocation) -> None:
         self.name = location.name
@@ -37,6 +37,7 @@ class ServedModel:
         self.location = location
         self.state = State.LOADING
         self.reason = "loading"
+        self.away = False
         self.limits = Limits()
         self.signature = Signature((), (), False)
         self.info = ModelInfo()

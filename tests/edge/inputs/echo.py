@@ -1,4 +1,4 @@
-"""A predictor for tests of inputs: answers each row with itself, and refuses rows that say so."""
+"""A predictor for tests of inputs: answers each row with itself, and refuses rows, or breaks on them, that say so."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Any
 from forwardpass.edge.prediction import Prediction
 
 REFUSED = {"refuse": True}
+BROKEN = {"break": True}
 
 
 class Echo:
@@ -21,6 +22,8 @@ class Echo:
     async def __call__(self, rows: list[Any], source: str, id: str | None = None) -> Prediction:
         self.asked.append((source, rows, id))
         await self.gate.wait()
+        if BROKEN in rows:
+            raise ZeroDivisionError
         error = "the model refuses this row" if REFUSED in rows else None
         return Prediction(id or "made-up", source, 0.0, "echo", "1", rows, [] if error else rows, error=error)
 

@@ -1,4 +1,5 @@
-"""What every input promises, over all kinds: all is counted, bad items are told with the reason, cancelled it ends."""
+"""What every input promises, over all kinds: all is counted, bad items are told with the reason, stopped or cancelled
+it ends, and nothing that was read is left without an answer."""
 
 from __future__ import annotations
 
@@ -13,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.edge.inputs.echo import REFUSED, Echo
+from tests.edge.inputs.echo import BROKEN, REFUSED, Echo
 from tests.edge.mosquitto import LIMIT, mosquitto, needs_mosquitto, until
 
 from forwardpass.edge.inputs import Input, create_input
@@ -23,10 +24,13 @@ pytestmark = pytest.mark.filterwarnings("error")
 
 @dataclass
 class Way:
-    """One kind of input, ready to run: ``feed`` brings an item from outside."""
+    """One kind of input: ``create`` makes one that is ready to run, ``feed`` brings an item from outside."""
 
-    source: Input
+    create: Callable[[], Input]
     feed: Callable[[bytes], Awaitable[None]]
+
+    def __post_init__(self) -> None:
+        self.source = self.create()
 
 
 @asynccontextmanager
@@ -34,7 +38,7 @@ async def mqtt(folder: Path) -> AsyncIterator[Way]:
     import aiomqtt
 
     async with mosquitto(folder) as broker:
-        source = create_input({"type": "mqtt", "url": broker.url, "topics": ["motors/+"]}, "device-1", folder)
+        entry = {"type": "mqtt", "url": broker.url, "topics": ["motors/+"]}
 
         async def feed(item: bytes) -> None:
             async with aiomqtt.Client("127.0.0.1", broker.port) as client:
@@ -44,12 +48,12 @@ async def mqtt(folder: Path) -> AsyncIterator[Way]:
             "127.0.0.1", broker.port, identifier="forwardpass-device-1-in", clean_session=False
         ) as first:
             await first.subscribe("motors/+", qos=1)  # so that what is fed before the input runs is kept
-        yield Way(source, feed)
+        yield Way(lambda: create_input(entry, "device-1", folder), feed)
 
 
 @asynccontextmanager
 async def watched_folder(folder: Path) -> AsyncIterator[Way]:
-    source = create_input({"type": "folder", "path": "in", "every": 0.01, "settle": 0}, "", folder)
+    entry = {"type": "folder", "path": "in", "every": 0.01, "settle": 0}
     (folder / "in").mkdir()
     numbers = iter(range(1000))
 
@@ -58,7 +62,7 @@ async def watched_folder(folder: Path) -> AsyncIterator[Way]:
         (folder / f"{name}.tmp").write_bytes(item)
         (folder / f"{name}.tmp").rename(folder / "in" / name)
 
-    yield Way(source, feed)
+    yield Way(lambda: create_input(entry, "", folder), feed)
 
 
 @asynccontextmanager
@@ -68,13 +72,12 @@ async def stdin(folder: Path) -> AsyncIterator[Way]:
     (read, write), (answers, answered) = os.pipe(), os.pipe()
     drain = threading.Thread(target=lambda: [None for _ in iter(lambda: os.read(answers, 4096), b"")])
     drain.start()
-    source = StdinInput(StdinConfig(), "", folder, read, answered)
 
     async def feed(item: bytes) -> None:
         os.write(write, item + b"\n")
 
     try:
-        yield Way(source, feed)
+        yield Way(lambda: StdinInput(StdinConfig(), "", folder, read, answered), feed)
     finally:
         for descriptor in (read, write, answered):
             os.close(descriptor)
@@ -163,5 +166,58 @@ def test_one_source_is_asked_about_one_item_after_another(kind: Any, tmp_path: P
             await until(lambda: total(way.source) == 5)
             assert predict.rows == [0, 1, 2, 3, 4]
             await stop(task)
+
+    run(test())
+
+
+@every_kind
+def test_stopped_it_answers_what_it_has_read_and_the_next_one_the_rest(kind: Any, tmp_path: Path) -> None:
+    async def test() -> None:
+        async with kind(tmp_path) as way:
+            predict = Echo()
+            predict.gate.clear()
+            for number in range(5):
+                await way.feed(b"%d" % number)
+            task = asyncio.create_task(way.source.run(predict))
+            await until(lambda: bool(predict.asked))
+            way.source.stop()
+            await way.feed(b"5")
+            predict.gate.set()
+            await task
+            assert total(way.source) == way.source.counts["read"] >= 1
+            again = way.create()
+            task = asyncio.create_task(again.run(predict))
+            await until(lambda: total(way.source) + total(again) >= 6)
+            again.stop()
+            await task
+            assert predict.rows == [0, 1, 2, 3, 4, 5]
+
+    run(test())
+
+
+@every_kind
+def test_stopped_while_nothing_comes_it_ends(kind: Any, tmp_path: Path) -> None:
+    async def test() -> None:
+        async with kind(tmp_path) as way:
+            task = asyncio.create_task(way.source.run(Echo()))
+            await asyncio.sleep(0.01)
+            way.source.stop()
+            await task
+
+    run(test())
+
+
+@every_kind
+def test_an_item_that_nobody_foresaw_fails_alone(kind: Any, tmp_path: Path) -> None:
+    async def test() -> None:
+        async with kind(tmp_path) as way:
+            predict = Echo()
+            for item in (BROKEN, 1):
+                await way.feed(json.dumps(item).encode())
+            task = asyncio.create_task(way.source.run(predict))
+            await until(lambda: total(way.source) >= 2)
+            await stop(task)
+        assert way.source.counts == {"read": 2, "answered": 1, "failed": 1, "dropped": 0}
+        assert "ZeroDivisionError" in way.source.failures[0].reason
 
     run(test())

@@ -13,7 +13,7 @@ import pytest
 from tests.edge.inputs.echo import Echo
 from tests.edge.mosquitto import LIMIT, until
 
-from forwardpass.edge.inputs import create_input
+from forwardpass.edge.inputs import create_input, folder
 from forwardpass.edge.inputs.folder import FolderConfig, FolderInput
 from forwardpass.errors import InvalidSettings
 
@@ -119,6 +119,77 @@ def test_a_second_file_of_one_name_does_not_replace_the_first(tmp_path: Path) ->
         "a-2.json", "a-2.json.answer.json", "a.json", "a.json.answer.json"
     ]  # fmt: skip
     assert (done / "a.json").read_bytes() == b"1"
+
+
+def test_a_file_that_cannot_be_moved_is_asked_about_once_and_holds_up_no_other(tmp_path: Path) -> None:
+    async def test() -> None:
+        source, predict = watch(tmp_path), Echo()
+        for name in ("a", "b"):
+            (tmp_path / f"in/{name}.json").write_bytes(b"1")
+        in_the_way = tmp_path / "in/done/a.json.answer.json"
+        in_the_way.mkdir(parents=True)
+        task = asyncio.create_task(source.run(predict))
+        await until(lambda: (tmp_path / "in/done/b.json").exists() and bool(source.problem))
+        (tmp_path / "in/a.json").write_bytes(b"22")  # it is another now
+        await until(lambda: len(predict.asked) == 3)
+        (tmp_path / "in/c.json").write_bytes(b"3")
+        await until(lambda: (tmp_path / "in/done/c.json").exists())
+        assert source.problem
+        in_the_way.rmdir()
+        await until(lambda: (tmp_path / "in/done/a.json").exists() and source.problem == "")
+        source.stop()
+        await task
+        assert predict.rows == [1, 1, 22, 3]
+        assert source.counts["answered"] == source.counts["read"] == 4
+        assert json.loads(in_the_way.read_text())["predictions"] == [22]
+
+    run(test())
+
+
+def test_where_too_many_cannot_be_moved_new_ones_wait(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def test() -> None:
+        source, predict = watch(tmp_path), Echo()
+        in_the_way = [tmp_path / f"in/done/{name}.json.answer.json" for name in "abc"]
+        for place in in_the_way:
+            place.mkdir(parents=True)
+            (tmp_path / "in" / place.name.removesuffix(".answer.json")).write_bytes(b"1")
+        task = asyncio.create_task(source.run(predict))
+        await until(lambda: len(predict.asked) == 2 and bool(source.problem))
+        for place in in_the_way:
+            place.rmdir()
+        await until(lambda: (tmp_path / "in/done/c.json").exists())
+        source.stop()
+        await task
+        assert [where for where, _, _ in predict.asked] == [f"folder:in#{name}.json" for name in "abc"]
+
+    monkeypatch.setattr(folder, "MOST_LEFT", 2)
+    run(test())
+
+
+def test_a_name_that_is_no_text_can_be_told_of(tmp_path: Path) -> None:
+    source, predict = watch(tmp_path), Echo()
+    for name in (b"caf\xe9.txt", b"caf\xe9.json"):
+        (tmp_path / "in" / os.fsdecode(name)).write_bytes(b"hello")
+    run(until_counted(source, predict, 2))
+    assert [where for where, _, _ in predict.asked] == ["folder:in#caf?.txt"]
+    assert [failure.source for failure in source.failures] == ["folder:in#caf?.json"]
+    assert {os.fsencode(file.name) for file in (tmp_path / "in/done").iterdir()} >= {b"caf\xe9.txt"}
+
+
+def test_another_file_of_the_same_name_and_content_has_another_id(tmp_path: Path) -> None:
+    async def test() -> None:
+        source, predict = watch(tmp_path), Echo()
+        task = asyncio.create_task(source.run(predict))
+        for number in (1, 2):
+            (tmp_path / "in/a.json.tmp").write_bytes(b"1")
+            os.utime(tmp_path / "in/a.json.tmp", ns=(number, number))
+            (tmp_path / "in/a.json.tmp").rename(tmp_path / "in/a.json")
+            await until(lambda: not (tmp_path / "in/a.json").exists())
+        source.stop()
+        await task
+        assert len({name for _, _, name in predict.asked}) == 2
+
+    run(test())
 
 
 def test_answered_files_need_not_be_kept(tmp_path: Path) -> None:

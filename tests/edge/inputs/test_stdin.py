@@ -88,6 +88,33 @@ def test_it_can_be_stopped_while_whoever_reads_the_answers_does_not() -> None:
     asyncio.run(run())
 
 
+def test_it_ends_and_says_why_where_nothing_can_be_read(tmp_path: Path) -> None:
+    folder = os.open(tmp_path, os.O_RDONLY)
+    source = StdinInput(StdinConfig(), "", Path(), folder, folder)
+    asyncio.run(asyncio.wait_for(source.run(Echo()), LIMIT))
+    assert "directory" in source.problem
+    os.close(folder)
+
+
+def test_stopped_it_answers_every_whole_line_that_was_read() -> None:
+    async def run() -> None:
+        (read, write), answered = os.pipe(), os.open(os.devnull, os.O_WRONLY)
+        source, predict = StdinInput(StdinConfig(), "", Path(), read, answered), Echo()
+        predict.gate.clear()
+        os.write(write, b"".join(b"%d\n" % number for number in range(500)) + b"50")  # one chunk, more than AHEAD
+        task = asyncio.create_task(source.run(predict))
+        await until(lambda: bool(predict.asked))
+        source.stop()
+        predict.gate.set()
+        await asyncio.wait_for(task, LIMIT)
+        assert predict.rows == list(range(500))
+        assert source.counts == {"read": 500, "answered": 500, "failed": 0, "dropped": 0}
+        for descriptor in (read, write, answered):
+            os.close(descriptor)
+
+    asyncio.run(run())
+
+
 @settings(deadline=None)
 @given(st.lists(st.binary(max_size=12)), st.integers(1, 8))
 def test_lines_do_not_depend_on_how_the_bytes_arrive(chunks: list[bytes], most: int) -> None:

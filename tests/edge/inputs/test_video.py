@@ -106,6 +106,25 @@ def test_it_can_be_stopped_in_the_middle(tmp_path: Path, live: bool) -> None:
     run(test())
 
 
+@pytest.mark.parametrize("live", [False, True])
+def test_stopped_it_answers_the_frames_that_were_taken(tmp_path: Path, live: bool) -> None:
+    async def test() -> None:
+        video, predict = VideoInput(VideoConfig(url="film.mkv", live=live), "", tmp_path), Echo()
+        predict.gate.clear()
+        task = asyncio.create_task(video.run(predict))
+        await until(lambda: bool(predict.asked))
+        video.stop()
+        predict.gate.set()
+        await task
+        assert 1 <= len(predict.asked) <= 2  # one that was decoded may wait
+        await until(lambda: video.counts["read"] == video.counts["answered"] + video.counts["dropped"])
+        await video.run(predict)
+        assert len(predict.asked) <= 2
+
+    write_video(tmp_path)
+    run(test())
+
+
 @pytest.mark.parametrize("content", [None, b"this is no film"])
 def test_what_cannot_be_opened_is_a_problem_and_tried_again(tmp_path: Path, content: bytes | None) -> None:
     async def test() -> None:
@@ -119,6 +138,13 @@ def test_what_cannot_be_opened_is_a_problem_and_tried_again(tmp_path: Path, cont
     if content is not None:
         (tmp_path / "film.mkv").write_bytes(content)
     run(test())
+
+
+def test_what_nobody_foresaw_in_the_thread_that_decodes_is_raised(tmp_path: Path) -> None:
+    write_video(tmp_path)
+    source = VideoInput(VideoConfig(url="film.mkv", options={"threads": 3}), "", tmp_path)  # type: ignore[dict-item]
+    with pytest.raises(TypeError):
+        run(source.run(Echo()))
 
 
 def test_the_password_of_a_camera_is_not_told() -> None:

@@ -7,13 +7,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.edge.outbox.cloud import Cloud as Intaken
 from tests.edge.outbox.setting import Time
+from tests.engine.workers import until
 
-from forwardpass.edge.outbox import Deferred, Kind, Level, Outbox, Privacy
+from forwardpass.edge.outbox import Deferred, Escalation, Kind, Level, Outbox, Privacy, Uploader
+from forwardpass.edge.outbox.correction import decision
 from forwardpass.edge.outbox.deferred import MOST_FAILURES, Ask
 from forwardpass.errors import BackendFailed, ForwardpassError, InvalidInput, NotReady
 
-Delivery = tuple[str, list[Any], bool]
+Message = dict[str, Any]
 
 
 class Cloud:
@@ -23,25 +26,39 @@ class Cloud:
         self.failures = list(failures)
         self.asked: list[list[Any]] = []
 
-    async def __call__(self, instances: list[Any]) -> list[Any]:
-        self.asked.append(instances)
+    async def __call__(self, escalation: Escalation) -> list[Any]:
+        self.asked.append(escalation.instances)
         if self.failures:
             raise self.failures.pop(0)
-        return [2 * value for value in instances]
+        return [2 * value for value in escalation.instances]
 
 
 class Receiver:
     """Keeps what is delivered; ``fail`` is raised once, before or after."""
 
     def __init__(self) -> None:
-        self.delivered: list[Delivery] = []
+        self.delivered: list[Message] = []
         self.fail: BaseException | None = None
 
-    async def __call__(self, prediction: str, answers: list[Any], changed: bool) -> None:
-        self.delivered.append((prediction, answers, changed))
+    async def __call__(self, message: Message) -> None:
+        self.delivered.append(message)
         failed, self.fail = self.fail, None
         if failed is not None:
             raise failed
+
+
+def rows(prediction: str, instances: list[Any], answers: list[Any], *, first: int = 0) -> Escalation:
+    """Rows of a prediction, numbered from ``first``."""
+    numbers = list(range(first, first + len(instances)))
+    return Escalation(prediction, "mqtt:motors/7", "both", "3", numbers, instances, answers)
+
+
+def told(prediction: str, answers: list[Any], changed: list[bool], *, first: int = 0) -> Message:
+    """What is delivered of them."""
+    return {
+        "id": prediction, "source": "mqtt:motors/7", "model": "both", "version": "3",
+        "rows": list(range(first, first + len(answers))), "predictions": answers, "corrected": True, "changed": changed,
+    }  # fmt: skip
 
 
 @contextlib.asynccontextmanager
@@ -61,15 +78,15 @@ def test_rows_are_asked_about_in_order_and_told_under_their_id(tmp_path: Path) -
 
     async def main() -> None:
         async with deferring(tmp_path, cloud, receiver) as (deferred, outbox):
-            await deferred.put("a", [1, 2], [2, 5])
-            await deferred.put("b", [3], [6])
+            await deferred.put(rows("a", [1, 2], [2, 5], first=7))
+            await deferred.put(rows("b", [3], [6]))
             assert [await deferred.ask_next() for _ in range(3)] == [2, 1, 0]
             assert (await outbox.counts())["counts"] == {"answered_escalation": 2}
             assert (await outbox.counts())["bytes"] == 0
 
     asyncio.run(main())
     assert cloud.asked == [[1, 2], [3]]
-    assert receiver.delivered == [("a", [2, 4], True), ("b", [6], False)]
+    assert receiver.delivered == [told("a", [2, 4], [False, True], first=7), told("b", [6], [False])]
 
 
 def test_nobody_to_ask_means_waiting(tmp_path: Path) -> None:
@@ -77,14 +94,14 @@ def test_nobody_to_ask_means_waiting(tmp_path: Path) -> None:
 
     async def main() -> None:
         async with deferring(tmp_path, cloud, receiver) as (deferred, _):
-            await deferred.put("a", [1], [0])
+            await deferred.put(rows("a", [1], [0]))
             for _ in range(2):
                 with pytest.raises(NotReady):
                     await deferred.ask_next()
             assert await deferred.ask_next() == 1
 
     asyncio.run(main())
-    assert receiver.delivered == [("a", [2], True)]
+    assert receiver.delivered == [told("a", [2], [True])]
 
 
 @pytest.mark.parametrize("failure", [OSError("broker gone"), NotReady("no webhook"), asyncio.CancelledError()])
@@ -97,11 +114,11 @@ def test_a_crash_between_answer_and_delivery_delivers_the_same_answer_without_as
 
     async def main() -> None:
         async with deferring(tmp_path, Cloud(), receiver) as (deferred, _):
-            await deferred.put("a", [1], [0])
+            await deferred.put(rows("a", [1], [0]))
             with pytest.raises((NotReady, asyncio.CancelledError)):
                 await deferred.ask_next()
 
-        async def never(instances: list[Any]) -> list[Any]:
+        async def never(escalation: Escalation) -> list[Any]:
             raise AssertionError("asked again")
 
         async with deferring(tmp_path, never, receiver) as (deferred, _):
@@ -109,7 +126,7 @@ def test_a_crash_between_answer_and_delivery_delivers_the_same_answer_without_as
             assert await deferred.ask_next() == 0
 
     asyncio.run(main())
-    assert receiver.delivered == [("a", [2], True)] * 2
+    assert receiver.delivered == [told("a", [2], [True])] * 2
 
 
 def test_rows_that_never_get_an_answer_do_not_hold_up_the_others(tmp_path: Path) -> None:
@@ -119,29 +136,29 @@ def test_rows_that_never_get_an_answer_do_not_hold_up_the_others(tmp_path: Path)
     async def main() -> None:
         async with deferring(tmp_path, cloud, receiver) as (deferred, outbox):
             for name in ("wrong", "crashes", "good"):
-                await deferred.put(name, [1], [0])
+                await deferred.put(rows(name, [1], [0]))
             assert await deferred.ask_next() == 1
             for _ in range(MOST_FAILURES - 1):
                 with pytest.raises(BackendFailed):
                     await deferred.ask_next()
             assert await deferred.ask_next() == 1
             assert await deferred.ask_next() == 1
-            assert await outbox.reasons() == [
-                ("escalation-wrong", "no such class"),
-                ("escalation-crashes", f"the model failed at it {MOST_FAILURES} times: the worker died"),
+            assert [reason for _, reason in await outbox.reasons()] == [
+                "no such class",
+                f"the model failed at it {MOST_FAILURES} times: the worker died",
             ]
 
     asyncio.run(main())
-    assert receiver.delivered == [("good", [2], True)]
+    assert receiver.delivered == [told("good", [2], [True])]
 
 
 def test_an_answer_for_other_rows_is_none(tmp_path: Path) -> None:
-    async def short(instances: list[Any]) -> list[Any]:
+    async def short(escalation: Escalation) -> list[Any]:
         return []
 
     async def main() -> None:
         async with deferring(tmp_path, short, Receiver()) as (deferred, _):
-            await deferred.put("a", [1, 2], [0, 0])
+            await deferred.put(rows("a", [1, 2], [0, 0]))
             with pytest.raises(BackendFailed, match="asked about 2 rows, got 0 answers"):
                 await deferred.ask_next()
 
@@ -153,9 +170,9 @@ def test_what_is_too_old_is_not_asked_about(tmp_path: Path) -> None:
 
     async def main() -> None:
         async with deferring(tmp_path, cloud, Receiver(), time, most_age=60.0) as (deferred, outbox):
-            await deferred.put("old", [1], [0])
+            await deferred.put(rows("old", [1], [0]))
             time.pass_by(40.0)
-            await deferred.put("new", [2], [0])
+            await deferred.put(rows("new", [2], [0]))
             time.pass_by(30.0)
             assert await deferred.ask_next() == 1
             assert (await outbox.counts())["counts"] == {"answered_escalation": 1, "expired_escalation": 1}
@@ -176,12 +193,12 @@ def test_no_faster_than_the_rate_and_slower_after_each_failure(tmp_path: Path) -
         async with deferring(
             tmp_path, cloud, receiver, rate=10.0, sleep=sleep, draw=lambda: 1.0
         ) as (deferred, outbox):  # fmt: skip
-            await deferred.put("a", [1, 2, 3], [0, 0, 0])
-            await deferred.put("b", [4], [0])
+            await deferred.put(rows("a", [1, 2, 3], [0, 0, 0]))
+            await deferred.put(rows("b", [4], [0]))
             running = asyncio.create_task(deferred.run())
             while len(receiver.delivered) < 2:
                 await asyncio.sleep(0.001)
-            await deferred.put("c", [5], [0])  # it wakes up for more
+            await deferred.put(rows("c", [5], [0]))  # it wakes up for more
             while len(receiver.delivered) < 3 or await outbox.next((Kind.ESCALATION,), 1, 1):
                 await asyncio.sleep(0.001)
             running.cancel()
@@ -197,17 +214,96 @@ def test_inputs_that_may_not_leave_are_not_put(tmp_path: Path, level: Level) -> 
     async def main() -> None:
         async with deferring(tmp_path, Cloud(), Receiver(), level=level) as (deferred, outbox):
             with pytest.raises(InvalidInput, match="escalation: may not leave this device"):
-                await deferred.put("a", [1], [0])
+                await deferred.put(rows("a", [1], [0]))
             assert await outbox.next(tuple(Kind), 1, 1) == []
 
     asyncio.run(main())
 
 
-def test_the_same_prediction_is_put_once(tmp_path: Path) -> None:
+def test_what_is_under_one_id_is_another_unless_it_is_asked_again(tmp_path: Path) -> None:
+    """A client's id may come twice; that of a file that is asked about again after a crash means the same rows."""
+    receiver = Receiver()
+
     async def main() -> None:
-        async with deferring(tmp_path, Cloud(), Receiver()) as (deferred, outbox):
-            await deferred.put("a", [1], [0])
-            await deferred.put("a", [1], [0])
-            assert (await outbox.counts())["waiting"]["escalation"] == 1
+        async with deferring(tmp_path, Cloud(), receiver) as (deferred, outbox):
+            for value in (1, 2):
+                await deferred.put(rows("client", [value], [0]))
+                await deferred.put(rows("file", [5], [10]), stable=True)
+            assert (await outbox.counts())["waiting"]["escalation"] == 3
+            while await deferred.ask_next():
+                pass
 
     asyncio.run(main())
+    assert receiver.delivered == [
+        told("client", [2], [True]), told("file", [10], [False]), told("client", [4], [True])
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("rounds", [1, 3])
+def test_somebody_who_answers_ends_the_pause_after_failures(tmp_path: Path, rounds: int) -> None:
+    """As often as it fails again."""
+    cloud, receiver = Cloud(*[NotReady("offline")] * rounds), Receiver()
+
+    async def main() -> None:
+        async with deferring(tmp_path, cloud, receiver, sleep=lambda seconds: asyncio.Event().wait()) as (deferred, _):
+            await deferred.put(rows("a", [1], [2]))
+            running = asyncio.create_task(deferred.run())
+            await until(lambda: deferred.error == "offline")
+            assert receiver.delivered == []
+            async with asyncio.timeout(20.0):
+                while not receiver.delivered:
+                    deferred.contact()
+                    await asyncio.sleep(0)
+            assert len(cloud.asked) == rounds + 1
+            assert receiver.delivered == [told("a", [2], [False])]
+            running.cancel()
+            await asyncio.wait({running})
+
+    asyncio.run(main())
+
+
+def test_an_upload_ends_the_pause_too(taking: Intaken, device: str, tmp_path: Path) -> None:
+    cloud, receiver = Cloud(NotReady("offline")), Receiver()
+
+    async def main() -> None:
+        async with deferring(tmp_path, cloud, receiver, sleep=lambda seconds: asyncio.Event().wait()) as (
+            deferred,
+            outbox,
+        ):
+            uploader = Uploader(outbox, taking.url, device, every=0.01)
+            uploader.on_upload = deferred.contact
+            await deferred.put(rows("a", [1], [2]))
+            running = [asyncio.create_task(item.run()) for item in (deferred, uploader)]
+            await until(lambda: deferred.error == "offline")
+            await outbox.put(Kind.RECORD, b"{}")
+            await until(lambda: len(receiver.delivered) == 1)
+            for task in running:
+                task.cancel()
+            await asyncio.wait(running)
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "changed"),
+    [
+        ({"label": "a", "p": [0.6, 0.4]}, {"label": "a", "p": [0.9, 0.1]}, False),
+        ({"label": "a", "p": [0.6, 0.4]}, {"label": "b", "p": [0.6, 0.4]}, True),
+        ({"label": 1, "box": [1.5, 2.5]}, {"label": 1, "box": [9.0, 2.0]}, False),
+        ([0.6, 0.4], [0.9, 0.1], False),
+        ([0.6, 0.4], [0.4, 0.6], True),
+        ([[0.6, 0.4], [0.2, 0.1]], [[0.4, 0.6], [0.2, 0.1]], True),
+        (0.51, 0.97, False),
+        (0.51, 0.49, True),
+        (None, 0.7, True),
+        (None, None, False),
+        ([None, 0.1], [0.0, 0.2], False),
+        (True, False, True),
+        ([1, 2], [1, 3], True),
+        ({"b64": "AA=="}, {"b64": "AQ=="}, True),
+        ({"p": [0.6, 0.4], "q": 0.7}, {"p": [0.7, 0.3], "q": 0.2}, True),
+        ([], [], False),
+    ],
+)
+def test_an_answer_is_changed_where_it_decides_otherwise(before: Any, after: Any, changed: bool) -> None:
+    assert (decision(before) != decision(after)) is changed

@@ -101,6 +101,20 @@ def test_a_prediction_becomes_usage_a_record_and_a_sample(tmp_path: Path) -> Non
     asyncio.run(main())
 
 
+def test_an_item_that_failed_and_is_asked_about_again_later_is_told_twice(tmp_path: Path) -> None:
+    """Each way it can end once."""
+
+    async def main() -> None:
+        async with opened(tmp_path, Level.OUTPUTS) as made:
+            for error in ("no", "no", None, None):
+                made.keep(prediction(id="file", stable=True, error=error))
+            await settled(made)
+            found = await made.next((Kind.RECORD,), 100, 10**6)
+            assert [msgspec.json.decode(entry.body)["failed"] for entry in found] == [True, False]
+
+    asyncio.run(main())
+
+
 def test_usage_is_exact_where_records_are_counted(tmp_path: Path) -> None:
     """Predictions that nobody was told of count too, and no other twice."""
     time = Time()
@@ -167,13 +181,16 @@ class Fits:
         self._made = made
 
     async def set(self, more_pages: int | None) -> None:
-        def work() -> None:
+        (pages,) = await self.do("PRAGMA page_count")
+        await self.do(f"PRAGMA max_page_count={10**6 if more_pages is None else pages + more_pages}")
+
+    async def do(self, pragma: str) -> Any:
+        def work() -> Any:
             db = self._made._store._db
             assert db is not None
-            most = 10**6 if more_pages is None else db.execute("PRAGMA page_count").fetchone()[0] + more_pages
-            db.execute(f"PRAGMA max_page_count={most}")
+            return db.execute(pragma).fetchone()
 
-        await asyncio.get_running_loop().run_in_executor(self._made._thread, work)
+        return await asyncio.get_running_loop().run_in_executor(self._made._thread, work)
 
 
 def test_a_full_disk_stops_no_prediction_is_told_and_recovers(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -202,6 +219,53 @@ def test_a_full_disk_stops_no_prediction_is_told_and_recovers(tmp_path: Path, ca
             time.pass_by(60.0)
             (usage,) = await made.next((Kind.USAGE,), 9, 999)
             assert msgspec.json.decode(usage.body)["requests"] == 50  # held in memory meanwhile
+
+    asyncio.run(main())
+
+
+def test_a_disk_that_is_almost_full_is_told_until_entries_are_taken_again(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It can be read, takes the counts, and gives up what was uploaded."""
+
+    async def main() -> None:
+        async with opened(tmp_path, retry=0.01) as made:
+            names = [await made.put(Kind.RECORD, b'{"text": "%s"}' % (b"x" * 3000)) for _ in range(3)]
+            disk = Fits(made)
+            await disk.set(4)
+            for number in range(2):
+                made.keep(prediction(number, instances=["x" * 100_000]))
+            error = "database or disk is full; lost since: 2 records, 2 samples"
+            while (await made.counts())["counts"].get("lost_record") != 2:  # which it has written
+                await asyncio.sleep(0.005)
+            await made.remove(names[:1])
+            await made.replace(names[1], b"{}")
+            await made.next(tuple(Kind), 10, 1000)
+            assert (await made.counts())["error"] == error
+            await disk.set(None)
+            assert (await made.counts())["error"] == error
+            with caplog.at_level(logging.WARNING):
+                await made.put(Kind.RECORD, b"{}")
+            assert (await made.counts())["error"] == ""
+            assert "the outbox can be used again; lost meanwhile: 2 records, 2 samples" in caplog.text
+
+    asyncio.run(main())
+
+
+def test_a_disk_that_does_not_let_go_of_an_entry_is_told_until_it_does(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with opened(tmp_path) as made:
+            name = await made.put(Kind.RECORD, b"{}")
+            read_only = Fits(made)
+            await read_only.do("PRAGMA query_only=1")
+            with pytest.raises(NotReady, match="readonly"):
+                await made.remove([name])
+            for _ in range(2):
+                assert "readonly" in (await made.counts())["error"]
+            await read_only.do("PRAGMA query_only=0")
+            assert (await made.counts())["error"]
+            await made.remove([name])
+            assert (await made.counts())["error"] == ""
 
     asyncio.run(main())
 

@@ -8,10 +8,11 @@ from pathlib import Path
 import orjson
 import pytest
 from tests.edge.outbox.cloud import Cloud, link
-from tests.edge.outbox.setting import START, Time, entry
+from tests.edge.outbox.setting import START, Time, entry, prediction
 
 from forwardpass.edge.client import Response, post
 from forwardpass.edge.outbox import Kind, Level, Outbox, Privacy, Uploader, read_device_id, upload
+from forwardpass.edge.prediction import Prediction
 from forwardpass.errors import InvalidInput, InvalidSettings, NotReady
 
 DAY = 86_400.0
@@ -74,6 +75,28 @@ def test_ten_thousand_entries_of_a_week_offline_arrive_in_order_once(
     ages = [item["arrived"] - item["happened"] for item in arrived]
     assert ages[0] == pytest.approx(19 * 7 * DAY / 20)
     assert ages[-1] == pytest.approx(0.0)
+
+
+@pytest.mark.parametrize("uploaded", [False, True])
+def test_an_item_that_is_asked_about_again_after_a_crash_is_counted_once(
+    taking: Cloud, device: str, tmp_path: Path, uploaded: bool
+) -> None:
+    """A file whose answer was lost: other entries of it would have other ids. Of others, each is one."""
+
+    async def life(file: Prediction, uploads: bool) -> None:
+        async with opened(tmp_path) as outbox:
+            for one in (file, prediction(id="client")):
+                outbox.keep(one)
+            await asyncio.wait_for(outbox.added.wait(), 30.0)
+            if uploads:
+                await Uploader(outbox, taking.url, device).drain()
+
+    asyncio.run(life(prediction(id="file", stable=True), uploaded))
+    asyncio.run(life(prediction(id="file", stable=True, seconds=0.5, version="4"), True))
+    ids = [(entry["body"]["id"], entry["kind"]) for entry in taking.entries(device)]
+    assert sorted(ids) == [("client", "record")] * 2 + [("client", "sample")] * 2 + [
+        ("file", "record"), ("file", "sample")
+    ]  # fmt: skip
 
 
 @pytest.mark.parametrize("places", [40, pytest.param(10_000, marks=pytest.mark.slow)])
@@ -217,7 +240,7 @@ def test_it_waits_longer_each_time_and_as_long_as_it_is_told(taking: Cloud, devi
             await put(outbox, range(1))
             answers = Answers(busy, busy, busy, told, busy)
             uploader = Uploader(
-                outbox, taking.url, device, headers={"authorization": "Bearer x"}, every=30.0, post=answers,
+                outbox, taking.url, device, headers=lambda: {"authorization": "Bearer x"}, every=30.0, post=answers,
                 sleep=sleep, draw=lambda: 1.0,
             )  # fmt: skip
             with pytest.raises(asyncio.CancelledError):

@@ -120,6 +120,26 @@ def test_a_webhook_gets_the_message_with_its_id() -> None:
     run(test())
 
 
+def test_a_webhook_can_tell_what_is_sent_twice_from_what_else_is_said_of_a_prediction() -> None:
+    """Its id may be any text, a header may not."""
+    plain: dict[str, Any] = {"id": "grün\r\nx: y", "predictions": [1]}
+    alarms = [{"id": plain["id"], "row": row, "prediction": 1, "rule": {"output": "y"}} for row in (0, 1)]
+    corrected = {**plain, "predictions": [2], "corrected": True}
+
+    async def test() -> None:
+        taken: list[bytes] = []
+        async with await hook([204], taken) as server:
+            url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/alarm"
+            for message in (plain, *alarms, corrected, corrected):
+                assert (await sent(create_output({"type": "webhook", "url": url}), message))["sent"] == 1
+        keys = [head.partition(b"idempotency-key: ")[2].partition(b"\r\n")[0] for head in taken]
+        assert keys[0] == b"gr%c3%bcn%0d%0ax:%20y"
+        assert len(set(keys)) == 4
+        assert keys[3] == keys[4]
+
+    run(test())
+
+
 def test_a_webhook_that_refuses_is_not_asked_again_and_the_next_message_goes() -> None:
     async def test() -> None:
         taken: list[bytes] = []
@@ -283,7 +303,8 @@ def test_a_program_that_is_not_there_fails() -> None:
 Refusal = tuple[dict[str, Any], str]
 REFUSALS: list[Refusal] = [
     ({"type": "webhok"}, "Did you mean 'webhook'"),
-    ({}, "there is no type None"),
+    ({}, "there is no type ''"),
+    ({"type": ["file"]}, "there is no type"),
     ({"type": "webhook", "url": "ftp://x"}, "url must begin with http"),
     ({"type": "webhook", "url": "http://x", "timeout": 0}, "timeout"),
     ({"type": "file", "path": "a", "keep": -1}, "keep at least 0"),

@@ -11,6 +11,8 @@ from tests.edge.mosquitto import LIMIT, until
 from forwardpass.edge.outputs.base import Undelivered
 from forwardpass.edge.outputs.queue import Queue
 
+BREAKS = -100
+
 
 class Sender:
     """Obeys ``Sender``: takes messages while ``open``, refuses those that say so."""
@@ -28,6 +30,8 @@ class Sender:
         await self.gate.wait()
         if self.down:
             raise Undelivered("it is down", again=True)
+        if message["n"] == BREAKS:
+            raise ZeroDivisionError
         if message["n"] < 0:
             raise Undelivered("it refuses", again=False)
         self.taken.append(message["n"])
@@ -130,5 +134,17 @@ def test_closing_what_never_sent_anything() -> None:
         sender = Sender()
         await queue(sender).close()
         assert sender.closed
+
+    run(test())
+
+
+def test_a_message_that_nobody_foresaw_is_lost_alone() -> None:
+    async def test() -> None:
+        sender = Sender()
+        output = queue(sender)
+        await send(output, 1, BREAKS, 2)
+        await until(lambda: sender.taken == [1, 2])
+        await output.close()
+        assert output.counts == {"sent": 2, "failed": 1, "dropped": 0}
 
     run(test())

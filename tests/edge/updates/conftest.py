@@ -10,7 +10,7 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
-from tests.edge.packing import make_key, pack, trust
+from tests.edge.bundles import make_key, pack, trust
 from tests.edge.updates.serving import Link, serve
 
 from forwardpass.edge.bundle import unpack

@@ -9,12 +9,14 @@ import os
 import resource
 import shutil
 import subprocess
+import threading
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import msgspec
 import pytest
+from tests.edge.bundles import pack
 from tests.edge.power import Disk, PowerLoss
 from tests.edge.updates.conftest import DAY, SHARED, Publisher, install, trust_root
 from tests.edge.updates.serving import Link
@@ -169,6 +171,38 @@ def test_a_download_that_is_cut_anywhere_goes_on(device: Device, publisher: Publ
     assert published.release.version == "2"
 
 
+def test_a_device_keeps_no_more_than_one_download(device: Device, publisher: Publisher, link: Link) -> None:
+    parts = []
+    for version, left in (("3", 500_000), ("4", 500_000), ("2", None)):
+        publisher.publish(version, weights=os.urandom(1_000_000), force=True)
+        device.verdict = slow
+        link.left = left
+        device.look()
+        parts.append([path.stat().st_size > 1_000_000 for path in device.home.updates.glob("*.part")])
+    assert parts == [[True], [True], []]
+
+
+def test_what_is_left_of_a_download_goes_where_the_next_release_is_refused(
+    device: Device, publisher: Publisher, link: Link
+) -> None:
+    publisher.publish("2", weights=os.urandom(1_000_000))
+    link.left = 400_000
+    device.look()
+    assert len(list(device.home.updates.glob("*.part"))) == 1
+    link.left = None
+    publisher.publish("0", force=True)
+    assert "older than 1, which runs" in device.error()
+    assert list(device.home.updates.glob("*.part")) == []
+
+
+def test_what_the_library_left_half_written_goes_at_the_next_look(device: Device) -> None:
+    device.look()
+    left = device.home.updates / "metadata/tmpq3x7"
+    left.write_bytes(b"half")
+    device.look()
+    assert not left.exists()
+
+
 def test_progress_makes_the_next_look_come_soon(device: Device, publisher: Publisher, link: Link) -> None:
     updater = device.updater()
     link.left = 0
@@ -283,11 +317,11 @@ def test_a_stop_does_not_wait_for_the_network(device: Device, link: Link) -> Non
     async def stop_while_looking() -> None:
         asked = asyncio.Event()
         loop = asyncio.get_running_loop()
-        release = asyncio.Event()
+        release = threading.Event()
 
         def hold(content: bytes) -> bytes:
             loop.call_soon_threadsafe(asked.set)
-            asyncio.run_coroutine_threadsafe(release.wait(), loop).result()
+            release.wait(60.0)
             return content
 
         link.changes["timestamp.json"] = hold
@@ -297,7 +331,6 @@ def test_a_stop_does_not_wait_for_the_network(device: Device, link: Link) -> Non
         with pytest.raises(asyncio.CancelledError):
             await task
         release.set()
-        await asyncio.sleep(0)
 
     asyncio.run(stop_while_looking())
 
@@ -310,6 +343,17 @@ def test_a_release_for_other_devices_is_refused(device: Device, publisher: Publi
     other = msgspec.structs.replace(release, target="jetson")
     assert "this device runs motor for linux-x86_64" in preparation.refuse(other, slot, failures)
     assert preparation.refuse(release, slot, failures) == ""
+
+
+def test_a_release_that_needs_what_is_not_installed_is_refused(device: Device, publisher: Publisher) -> None:
+    publisher.signers.create()
+    needy = pack(
+        publisher.root / "needy.bundle", publisher.bundle_key, "2", {"a": b"b"}, runtime={"no_such_module": ""}
+    )
+    publisher.repository().publish(needy, "stable", DAY, False)
+    assert device.error() == "update refused: no_such_module is not installed"
+    assert device.runs == "1"
+    assert not device.tried
 
 
 def test_a_bundle_by_an_unknown_key_is_refused(device: Device, publisher: Publisher) -> None:

@@ -249,11 +249,20 @@ def test_models_of_one_name(request_: Request, tmp_path: Path) -> None:
     assert refused(replace(request_, large=same)).startswith("both models are called 'small'")
 
 
-def test_a_model_that_lies_elsewhere_is_not_supported_yet(request_: Request, tmp_path: Path) -> None:
-    (tmp_path / "cloud").mkdir()
-    (tmp_path / "cloud" / "model.yaml").write_text("remote: {urls: ['http://127.0.0.1:9']}\n")
-    message = refused(replace(request_, large=tmp_path / "cloud"))
-    assert message.startswith(f"--against {tmp_path / 'cloud'}: it is a cascade or lies elsewhere, which is not")
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("remote: {urls: ['http://127.0.0.1:9']}", "it lies elsewhere; give the folder of a model with an artifact"),
+        ("cascade: [a, b]\nescalation: {confidence: p, threshold: 0.5}", "it is a cascade; give the folder"),
+    ],
+)
+def test_a_small_model_needs_an_artifact_here(request_: Request, tmp_path: Path, text: str, said: str) -> None:
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "model.yaml").write_text(text)
+    message = refused(replace(request_, small=tmp_path / "other"))
+    assert message.startswith(f"MODEL {tmp_path / 'other'}: {said}")
+    message = refused(replace(request_, large=tmp_path / "other"))
+    assert message.startswith(f"--against {tmp_path / 'other'}: {said}")
 
 
 def test_what_is_there_is_not_overwritten(request_: Request) -> None:

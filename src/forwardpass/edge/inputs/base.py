@@ -6,18 +6,22 @@ model refuses comes back as an answer with an error, like one that the input its
 
 from __future__ import annotations
 
+import asyncio
+import logging
 from collections import deque
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from forwardpass.edge.prediction import Prediction
 from forwardpass.errors import ForwardpassError
 
+log = logging.getLogger("forwardpass.edge")
 REMEMBERED = 20  # failures that status can show
 
 
 class Predict(Protocol):
-    """Asks the model. ``id`` names the prediction, so that the same item asked about twice counts once."""
+    """Asks the model. ``id`` is given where it is the same when the item is asked about again: then it counts once."""
 
     async def __call__(self, rows: list[Any], source: str, id: str | None = None) -> Prediction: ...
 
@@ -44,6 +48,9 @@ class Input(Protocol):
         handed over one after another, in their order.
         """
 
+    def stop(self) -> None:
+        """Take in nothing new: ``run`` returns once what was read is answered."""
+
 
 @dataclass(frozen=True)
 class Failure:
@@ -53,15 +60,24 @@ class Failure:
     reason: str
 
 
-@dataclass
+@dataclass(eq=False)
 class InputBase:
-    """What all inputs have; see ``Input``."""
+    """What all inputs have; see ``Input``. Kinds look at ``stopping``, or wait for it."""
 
     name: str
     counts: dict[str, int] = field(default_factory=lambda: {"read": 0, "answered": 0, "failed": 0, "dropped": 0})
     failures: deque[Failure] = field(default_factory=lambda: deque(maxlen=REMEMBERED))
     problem: str = ""
     ends_agent: bool = False
+    stopping: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def stop(self) -> None:
+        self.stopping.set()
+
+    async def pause(self, seconds: float) -> None:
+        """So long, or until this is to stop."""
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self.stopping.wait(), seconds)
 
     def count(self, what: str, number: int = 1) -> None:
         self.counts[what] += number
@@ -77,6 +93,11 @@ class InputBase:
         except ForwardpassError as error:
             self.fail(source, error.message)
             return error.message
+        except Exception as error:  # a door: one item that nobody foresaw must not come back for ever
+            log.exception("%s could not be answered", source)
+            reason = f"it could not be answered ({type(error).__name__}); the agent's log says why"
+            self.fail(source, reason)
+            return reason
         if prediction.error is not None:
             self.fail(source, prediction.error)
             return prediction.error

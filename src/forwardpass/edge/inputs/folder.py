@@ -6,7 +6,8 @@
 A file is read once it is complete: it was renamed in, or has not changed for ``settle`` seconds;
 names that begin with a dot or end with ``.tmp``, ``.part`` or ``~`` are left alone. Files go by name.
 A crash between answer and move has a file asked about again, under the same id: what counts by id
-counts it once; a rule may act twice. The source is ``folder:NAME#FILE``. Knows no model.
+counts it once; a rule may act twice. One that cannot be moved keeps its answer in memory until it can.
+The source is ``folder:NAME#FILE``. Knows no model.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import orjson
 
@@ -34,6 +35,7 @@ log = logging.getLogger("forwardpass.edge")
 DONE, FAILED = "done", "failed"
 UNFINISHED = (".tmp", ".part", "~")
 KINDS: dict[str, Payload] = {".json": "json", ".txt": "text"}  # by ending; all others are bytes
+MOST_LEFT, MOST_LEFT_BYTES = 1000, 8 * 1024 * 1024  # files that cannot be moved aside, and their answers
 State = tuple[int, int, int]  # inode, size, nanoseconds of the last change
 
 
@@ -58,6 +60,15 @@ class FolderConfig:
             )
 
 
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a file that was in this state: its answer as JSON, or the reason why there is none."""
+
+    state: State
+    failed: bool
+    content: bytes
+
+
 class FolderInput(InputBase):
     """See ``Input``. ``clock`` gives seconds that only grow."""
 
@@ -71,18 +82,32 @@ class FolderInput(InputBase):
         self._folder = home / config.path
         self._clock = clock
         self._seen: dict[str, tuple[State, float]] = {}  # what a file was like, and since when
+        self._left: dict[str, Outcome] = {}  # of files that could not be moved aside yet
 
     async def run(self, predict: Predict) -> None:
-        while True:
+        while not self.stopping.is_set():
             try:
-                for file in await asyncio.to_thread(self._complete):
-                    await self._handle(file, predict)
-                self.problem = ""
-            except OSError as error:  # the folder is gone, or the disk is full; files stay where they are
-                if not self.problem:
-                    log.warning("%s: %s; trying again", self.name, error)
-                self.problem = str(error)
-            await asyncio.sleep(self._config.every)
+                self._say(await self._look(predict))
+            except OSError as error:  # the folder is gone, or may not be read
+                self._say(str(error))
+            await self.pause(self._config.every)
+
+    async def _look(self, predict: Predict) -> str:
+        """Take every file that is complete; "", or why one of them stays where it is. Raises ``OSError``."""
+        problem = ""
+        for file in await asyncio.to_thread(self._complete):
+            if self.stopping.is_set():
+                break
+            try:
+                await self._handle(file, predict)
+            except OSError as error:  # a full disk, no permission; others may go
+                problem = str(error)
+        return problem
+
+    def _say(self, problem: str) -> None:
+        if problem and not self.problem:
+            log.warning("%s: %s; trying again", self.name, problem)
+        self.problem = problem
 
     def _complete(self) -> list[Path]:
         """Files that have not changed for long enough, in the order of their names."""
@@ -91,6 +116,7 @@ class FolderInput(InputBase):
         now = self._clock()
         states = {name: state for name in sorted(os.listdir(self._folder)) if (state := self._state(name))}
         self._seen = {name: self._since(name, state, now) for name, state in states.items()}
+        self._left = {name: outcome for name, outcome in self._left.items() if states.get(name) == outcome.state}
         return [self._folder / name for name, (_, since) in self._seen.items() if now - since >= self._config.settle]
 
     def _state(self, name: str) -> State | None:
@@ -108,23 +134,38 @@ class FolderInput(InputBase):
         return before if before is not None and before[0] == state else (state, now)
 
     async def _handle(self, file: Path, predict: Predict) -> None:
-        source = f"{self.name}#{file.name}"
+        """Ask about a file, unless that was done, and move it aside. Raises ``OSError``."""
+        outcome = self._left.get(file.name)
+        if outcome is None and not self._is_full():
+            outcome = await self._ask(file, predict)
+        if outcome is None:
+            return
+        self._left[file.name] = outcome
+        await asyncio.to_thread(self._move_aside, file, outcome)
+        del self._left[file.name]
+
+    def _is_full(self) -> bool:
+        """Whether so many files cannot be moved that new ones had better wait as well."""
+        return len(self._left) >= MOST_LEFT or sum(len(item.content) for item in self._left.values()) >= MOST_LEFT_BYTES
+
+    async def _ask(self, file: Path, predict: Predict) -> Outcome | None:
+        """None where it is not there any more. Raises ``OSError`` where it cannot be read."""
+        state, _ = self._seen[file.name]
+        source = f"{self.name}#{file.name}".encode(errors="replace").decode()  # a name may be no text
         try:
             content = await asyncio.to_thread(self._read, file)
             rows = rows_of(content, self._config.payload or KINDS.get(file.suffix.lower(), "bytes"), len(content))
         except FileNotFoundError:
-            return  # whoever put it there took it away again
+            return None  # whoever put it there took it away again
         except ForwardpassError as error:
             self.count("read")
             self.fail(source, error.message)
-            await asyncio.to_thread(self._set_aside, file, error.message)
-            return
+            return Outcome(state, True, error.message.encode())
         self.count("read")
-        prediction = await self.ask(predict, rows, source, _id(file.name, content))
+        prediction = await self.ask(predict, rows, source, _id(file.name, state, content))
         if isinstance(prediction, str):
-            await asyncio.to_thread(self._set_aside, file, prediction)
-        else:
-            await asyncio.to_thread(self._finish, file, prediction.id, prediction.answers)
+            return Outcome(state, True, prediction.encode())
+        return Outcome(state, False, orjson.dumps({"id": prediction.id, "predictions": prediction.answers}))
 
     def _read(self, file: Path) -> bytes:
         most = self._config.max_bytes
@@ -134,24 +175,23 @@ class FolderInput(InputBase):
             raise TooLarge(f"{file.stat().st_size} bytes are more than max_bytes: {most} allows")
         return content
 
-    def _finish(self, file: Path, id: str, answers: list[Any]) -> None:
-        if not self._config.keep:
+    def _move_aside(self, file: Path, outcome: Outcome) -> None:
+        """The file, after what became of it: whoever sees the one finds the other beside it."""
+        if not outcome.failed and not self._config.keep:
             file.unlink(missing_ok=True)
             return
-        place = _free(self._folder / DONE / file.name)
-        answer = {"id": id, "predictions": answers}
-        place.with_name(place.name + ".answer.json").write_bytes(orjson.dumps(answer) + b"\n")
-        _move(file, place)
-
-    def _set_aside(self, file: Path, reason: str) -> None:
-        place = _free(self._folder / FAILED / file.name)
-        place.with_name(place.name + ".error").write_text(reason + "\n", encoding="utf-8")
+        place = _free(self._folder / (FAILED if outcome.failed else DONE) / file.name)
+        beside = place.with_name(place.name + (".error" if outcome.failed else ".answer.json"))
+        unfinished = beside.with_name(".unfinished")
+        unfinished.write_bytes(outcome.content + b"\n")
+        unfinished.replace(beside)
         _move(file, place)
 
 
-def _id(name: str, content: bytes) -> str:
-    """The same for the same file, also after a restart."""
-    return hashlib.sha256(name.encode(errors="surrogateescape") + b"\0" + content).hexdigest()[:32]
+def _id(name: str, state: State, content: bytes) -> str:
+    """The same for the same file, also after a restart; another for another file of this name and content."""
+    facts = f"{name}\0{state[-1]}\0".encode(errors="surrogateescape")
+    return hashlib.sha256(facts + content).hexdigest()[:32]
 
 
 def _free(place: Path) -> Path:

@@ -1,17 +1,17 @@
 """MQTT topics as an input: QoS 1, a persistent session, each message one or more rows.
 
-The library acknowledges a message as soon as it is here. So the broker delivers at least once, also
-what was published while the device was away; what is here but not yet predicted when the agent
-is killed is lost (at most ``max_waiting`` messages), and a message whose acknowledgement got lost
-is predicted twice. The source is ``mqtt:TOPIC``. Knows no model.
+A message is acknowledged when it is answered, or cannot be: whatever happens to the agent meanwhile, the broker
+has it yet, and sends it again. So each is predicted at least once, also what was published while the device was away;
+one that was predicted just before the agent was killed is predicted twice, under another id. How many are here at a
+time, the broker says. The source is ``mqtt:TOPIC``. Knows no model.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections import deque
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -20,8 +20,10 @@ import aiomqtt
 from forwardpass.config import doc
 from forwardpass.edge.inputs.aside import Aside
 from forwardpass.edge.inputs.base import InputBase, Predict
+from forwardpass.edge.inputs.deliveries import Deliveries, Delivery
+from forwardpass.edge.inputs.lanes import Lane, Lanes
 from forwardpass.edge.inputs.payload import Payload, rows_of
-from forwardpass.edge.mqtt import Broker, connect
+from forwardpass.edge.mqtt import Broker, acknowledge, connect
 from forwardpass.edge.waits import waits
 from forwardpass.errors import ForwardpassError, InvalidSettings
 
@@ -60,24 +62,32 @@ class MqttInput(InputBase):
         self._config = config
         self._client_id = config.client_id or (f"forwardpass-{device}-in" if device else None)
         self._aside = Aside(home / config.failed if config.failed else None)
-        self._lanes = [_Lane(config.max_waiting // LANES) for _ in range(LANES)]
+        self._begin()
+
+    def _begin(self) -> None:
+        """With nothing waiting: the broker has it all yet."""
+        self._deliveries = Deliveries()
+        self._lanes: Lanes[Delivery] = Lanes(LANES, self._config.max_waiting)
 
     async def run(self, predict: Predict) -> None:
+        self._begin()
         async with asyncio.TaskGroup() as tasks:
-            for lane in self._lanes:
-                tasks.create_task(self._work(lane, predict))
-            tasks.create_task(self._receive())
+            receiving = tasks.create_task(self._receive())
+            working = [tasks.create_task(self._work(lane, predict)) for lane in self._lanes.lanes]
+            await self.stopping.wait()
+            self._lanes.end()
+            await asyncio.wait(working)
+            receiving.cancel()  # last: acknowledgements go by its connection
 
     async def _receive(self) -> None:
         """Stay subscribed; never ends."""
         pauses = waits()
         while True:
             try:
-                async with connect(self._config, self._client_id) as client:
+                async with connect(self._config, self._client_id, by_hand=True) as client:
                     await self._subscribe(client)
                     self.problem, pauses = "", waits()
-                    async for message in client.messages:
-                        self._take(message.topic.value, message.payload)
+                    await self._take_all(client)
             except (aiomqtt.MqttError, OSError, ForwardpassError) as error:
                 problem = f"{self._config.url}: {error}"
                 if self.problem != problem:
@@ -91,48 +101,44 @@ class MqttInput(InputBase):
             if code >= REFUSED if isinstance(code, int) else code.is_failure:
                 raise aiomqtt.MqttError(f"the broker refuses the topic {topic!r} to this device")
 
-    def _take(self, topic: str, payload: Any) -> None:
+    async def _take_all(self, client: aiomqtt.Client) -> None:
+        """Until the connection breaks, or this is cancelled."""
+        self._deliveries.connected(partial(acknowledge, client), same_session=self._client_id is not None)
+        try:
+            async for message in client.messages:
+                if not self.stopping.is_set():  # else the broker sends it another time
+                    self._take(message)
+        finally:
+            self._deliveries.disconnected()
+
+    def _take(self, message: aiomqtt.Message) -> None:
+        topic, payload = message.topic.value, bytes(message.payload or b"")
+        once = message.qos == 0  # it was published so: nobody waits for an acknowledgement
+        delivery = Delivery(topic, payload) if once else self._deliveries.take(message.mid, topic, payload)
+        if delivery is None:
+            return
         self.count("read")
-        lane = self._lanes[hash(topic) % LANES]
-        self.count("dropped", lane.put(topic, bytes(payload or b"")))
+        dropped = self._lanes.put(topic, delivery)
+        if dropped is not None:
+            self.count("dropped")
+            self._deliveries.settle(dropped)
 
-    async def _work(self, lane: _Lane, predict: Predict) -> None:
-        while True:
-            topic, payload = await lane.get()
-            source = f"mqtt:{topic}"
-            try:
-                rows = rows_of(payload, self._config.payload, self._config.max_bytes)
-            except ForwardpassError as error:
-                self.fail(source, error.message)
-                await self._aside.put(topic, payload, error.message)
-                continue
-            refused = await self.ask(predict, rows, source)
-            if isinstance(refused, str):
-                await self._aside.put(topic, payload, refused)
+    async def _work(self, lane: Lane[Delivery], predict: Predict) -> None:
+        while (delivery := await lane.next()) is not None:
+            await self._answer(delivery, predict)
+            self._deliveries.settle(delivery)
 
-
-class _Lane:
-    """Messages that wait for one task; the oldest go where there is no more room."""
-
-    def __init__(self, most: int) -> None:
-        self._waiting: deque[tuple[str, bytes]] = deque()
-        self._most = most
-        self._some = asyncio.Event()
-
-    def put(self, topic: str, payload: bytes) -> int:
-        """How many were dropped for it."""
-        self._waiting.append((topic, payload))
-        self._some.set()
-        if len(self._waiting) <= self._most:
-            return 0
-        self._waiting.popleft()
-        return 1
-
-    async def get(self) -> tuple[str, bytes]:
-        while not self._waiting:
-            self._some.clear()
-            await self._some.wait()
-        return self._waiting.popleft()
+    async def _answer(self, delivery: Delivery, predict: Predict) -> None:
+        source = f"mqtt:{delivery.topic}"
+        try:
+            rows = rows_of(delivery.payload, self._config.payload, self._config.max_bytes)
+        except ForwardpassError as error:
+            self.fail(source, error.message)
+            await self._aside.put(delivery.topic, delivery.payload, error.message)
+            return
+        refused = await self.ask(predict, rows, source)
+        if isinstance(refused, str):
+            await self._aside.put(delivery.topic, delivery.payload, refused)
 
 
 def _valid(topic: str) -> bool:

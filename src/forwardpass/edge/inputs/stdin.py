@@ -3,13 +3,15 @@
     {"a": 1}                 ─► its prediction, or {"error": "..."}
     {"instances": [1, 2]}    ─► {"predictions": [..., ...]}
 
-The end of the input ends the agent. A thread reads, for a file, a pipe and a terminal alike; it
-reads no further than ``AHEAD`` lines before what is answered. Knows no model.
+The end of the input ends the agent. A thread reads, for a file, a pipe and a terminal alike, a chunk at a time; no
+more than ``AHEAD`` of its lines are here before the oldest is answered. Stopped, it answers the lines that were read;
+of one that was read in part nothing is answered. Knows no model.
 """
 
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import select
 import sys
@@ -27,6 +29,7 @@ from forwardpass.edge.inputs.payload import Payload, rows_of
 from forwardpass.edge.inputs.thread import in_thread
 from forwardpass.errors import ForwardpassError, InvalidSettings, TooLarge
 
+log = logging.getLogger("forwardpass.edge")
 AHEAD = 64  # lines
 CHUNK = 65536  # bytes
 
@@ -58,14 +61,23 @@ class StdinInput(InputBase):
 
     async def run(self, predict: Predict) -> None:
         lines = Lines(self._read_from, self._config.max_bytes)
+        stopping = asyncio.ensure_future(self._stop(lines))
         try:
             while (line := await lines.next()) is not None:
                 if isinstance(line, TooLarge) or line.strip():
                     await self._write(await self._answer(line, predict))
         except BrokenPipeError:
             self.problem = "nobody reads the answers any more"
+        except OSError as error:  # a terminal that is gone, a full disk under the answers
+            self.problem = str(error)
+            log.error("stdin: %s", error)
         finally:
+            stopping.cancel()
             await lines.close()
+
+    async def _stop(self, lines: Lines) -> None:
+        await self.stopping.wait()
+        lines.stop()
 
     async def _answer(self, line: bytes | TooLarge, predict: Predict) -> Any:
         self.count("read")
@@ -99,45 +111,57 @@ class Lines:
         self._loop = asyncio.get_running_loop()
         self._lines: asyncio.Queue[bytes | TooLarge | None] = asyncio.Queue()
         self._room = threading.Semaphore(AHEAD)
-        self._stopped = False
+        self._stopped = False  # nothing more is to be read
+        self._closed = False  # nor wanted of what was
+        self._error: OSError | None = None
         self._wake, self._waker = os.pipe()
         self._thread = threading.Thread(target=self._read, name="stdin", daemon=True)
         self._thread.start()
 
     async def next(self) -> bytes | TooLarge | None:
-        """The next line, or that it is too long; None at the end."""
+        """The next line, or that it is too long; None at the end. Raises ``OSError`` where no more can be read."""
         line = await self._lines.get()
         self._room.release()
+        if line is None and self._error is not None:
+            raise self._error
         return line
 
-    async def close(self) -> None:
+    def stop(self) -> None:
+        """Read no further; ``next`` still gives what was read."""
         self._stopped = True
-        self._room.release()
         os.write(self._waker, b".")
+
+    async def close(self) -> None:
+        self._closed = True
+        self.stop()
+        self._room.release()
         await asyncio.shield(asyncio.to_thread(self._thread.join))
         os.close(self._wake)
         os.close(self._waker)
 
     def _read(self) -> None:
-        for line in split(self._chunk, self._most_bytes):
-            self._hand_over(line)
+        try:
+            for line in split(self._chunk, self._most_bytes):
+                self._hand_over(line)
+        except OSError as error:
+            self._error = error
         self._hand_over(None)
 
     def _hand_over(self, line: bytes | TooLarge | None) -> None:
-        if not self._stopped:
+        if not self._closed:
             self._room.acquire()
-        if not self._stopped:  # it may be what there was to wait for
+        if not self._closed:  # it may be what there was to wait for
             self._loop.call_soon_threadsafe(self._lines.put_nowait, line)
 
-    def _chunk(self) -> bytes:
-        """What comes next, at least a byte; empty at the end, or when this is to end."""
+    def _chunk(self) -> bytes | None:
+        """What comes next, at least a byte; empty at the end, None when this is to stop."""
         if self._stopped:
-            return b""
+            return None
         poll = select.poll()
         poll.register(self._descriptor, select.POLLIN)
         poll.register(self._wake, select.POLLIN)
         ready = [descriptor for descriptor, _ in poll.poll()]
-        return b"" if self._wake in ready else os.read(self._descriptor, CHUNK)
+        return None if self._wake in ready else os.read(self._descriptor, CHUNK)
 
 
 def write_all(descriptor: int, content: bytes) -> None:
@@ -153,8 +177,11 @@ def _has_room(descriptor: int) -> bool:
     return bool(poll.poll(0))
 
 
-def split(chunk: Callable[[], bytes], most_bytes: int) -> Iterator[bytes | TooLarge]:
-    """Lines of the chunks, without their ends, until a chunk is empty; of one that is too long only that it is."""
+def split(chunk: Callable[[], bytes | None], most_bytes: int) -> Iterator[bytes | TooLarge]:
+    """Lines of the chunks, without their ends, until a chunk is empty; of one that is too long only that it is.
+
+    Where None comes instead, what followed the last end of a line is no line.
+    """
     rest, too_long = bytearray(), False
     while data := chunk():
         *whole, last = data.split(b"\n")
@@ -165,7 +192,7 @@ def split(chunk: Callable[[], bytes], most_bytes: int) -> Iterator[bytes | TooLa
         rest += last
         if len(rest) > most_bytes:
             rest, too_long = bytearray(), True
-    if rest or too_long:
+    if data is not None and (rest or too_long):
         yield _too_large(most_bytes) if too_long else bytes(rest)
 
 

@@ -73,15 +73,21 @@ class VideoInput(InputBase):
         self._live = not file if config.live is None else config.live
         self._file = file
         self._pauses = pauses
+        self._frames: _Newest | None = None
         self.counts["skipped"] = 0
+
+    def stop(self) -> None:
+        super().stop()
+        if self._frames is not None:
+            self._frames.stop()
 
     async def run(self, predict: Predict) -> None:
         pauses = self._pauses()
-        while True:
+        while not self.stopping.is_set():
             before = self.counts["read"]
             try:
                 await self._watch(predict)
-                if self._file:
+                if self._file or self.stopping.is_set():
                     return
                 self.problem = "the stream ended"
             except (av.FFmpegError, OSError) as error:
@@ -91,11 +97,12 @@ class VideoInput(InputBase):
                 self.problem = reason
             if self.counts["read"] > before:
                 pauses = self._pauses()
-            await asyncio.sleep(next(pauses))
+            await self.pause(next(pauses))
 
     async def _watch(self, predict: Predict) -> None:
         """Hand over frames until there are no more. Raises what the library does."""
         with closing(_Newest(self._live)) as frames:
+            self._frames = frames
             # not waited for when this is cancelled: a camera may be silent for `timeout` seconds
             threading.Thread(target=self._decode, args=(frames,), name="video", daemon=True).start()
             while (frame := await frames.take()) is not None:
@@ -112,13 +119,13 @@ class VideoInput(InputBase):
                 self._url, format=self._config.format, options=dict(self._config.options), timeout=self._config.timeout
             ) as container:
                 for frame in self._wanted(container.decode(video=0)):
-                    if frames.closed:
+                    if frames.stopped:
                         return
                     self.count("read")
                     self.count("dropped", frames.put(frame))
         except IndexError:
             error = OSError("it holds no video")
-        except (av.FFmpegError, OSError) as reason:
+        except Exception as reason:  # noqa: BLE001 -- raised where it is waited for
             error = reason
         frames.end(error)
 
@@ -135,7 +142,10 @@ class VideoInput(InputBase):
 
 
 class _Newest:
-    """The newest frame, handed from a thread to the loop. Not ``live``: ``put`` waits until the last one was taken."""
+    """The newest frame, handed from a thread to the loop. Not ``live``: ``put`` waits until the last one was taken.
+
+    Once it has stopped, what waits can still be taken, and what is put is dropped.
+    """
 
     def __init__(self, live: bool) -> None:
         self._live = live
@@ -144,14 +154,16 @@ class _Newest:
         self._change = threading.Condition()
         self._frame: Any = None
         self._ended = False
-        self.closed = False
+        self.stopped = False
         self.error: Exception | None = None
 
     def put(self, frame: Any) -> int:
         """How many frames were dropped for it."""
         with self._change:
-            while self._frame is not None and not self._live and not self.closed:
+            while self._frame is not None and not self._live and not self.stopped:
                 self._change.wait()
+            if self.stopped:
+                return 1
             dropped = int(self._frame is not None)
             self._frame = frame
         self._tell()
@@ -175,10 +187,15 @@ class _Newest:
                 return frame
             await self._arrived.wait()
 
-    def close(self) -> None:
+    def stop(self) -> None:
+        """No more frames are wanted; a camera that is silent is not waited for."""
         with self._change:
-            self.closed = True
+            self.stopped = True
             self._change.notify()
+        self._ended = True
+        self._tell()
+
+    close = stop
 
     def _tell(self) -> None:
         if not self._loop.is_closed():

@@ -15,7 +15,8 @@ from typing import Any
 
 import msgspec
 
-from forwardpass.edge.outbox.entry import Entry, Kind
+from forwardpass.edge.outbox.correction import Escalation, message_of
+from forwardpass.edge.outbox.entry import Entry, Kind, derived_id
 from forwardpass.edge.outbox.outbox import Outbox
 from forwardpass.edge.outbox.privacy import encode
 from forwardpass.errors import BackendFailed, ForwardpassError, InvalidInput, NotReady
@@ -27,26 +28,13 @@ ROWS_PER_SECOND = 20.0  # asked at most: live escalations come first
 MOST_FAILURES = 5  # of the model that is asked, at the same rows: what waits behind them must not wait for ever
 FIRST_WAIT, MOST_WAIT = 1.0, 300.0  # seconds between tries
 
-Ask = Callable[[list[Any]], Awaitable[list[Any]]]
-Deliver = Callable[[str, list[Any], bool], Awaitable[object]]
-
-
-class Escalation(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Of one prediction, the rows to ask about, what was answered at the time, and what came since."""
-
-    prediction: str
-    instances: list[Any]
-    answers: list[Any]
-    corrected: list[Any] | None = None
-
-    @property
-    def changed(self) -> bool:
-        return self.corrected != self.answers
+Ask = Callable[[Escalation], Awaitable[list[Any]]]
+Deliver = Callable[[dict[str, Any]], Awaitable[object]]
 
 
 class Deferred:
-    """``ask`` gives one answer per row, and raises while nobody can be asked; ``deliver`` is told the prediction's id,
-    its answers, and whether they differ from those given at the time. ``deliver`` may be told the same twice.
+    """``ask`` gives one answer per row, and raises while nobody can be asked; ``deliver`` is told the correction (see
+    ``correction.message_of``), and may be told the same twice.
     """
 
     def __init__(
@@ -66,27 +54,35 @@ class Deferred:
         self._rate, self._most_age = rate, most_age
         self._sleep, self._draw = sleep, draw
         self._failed: tuple[str, int] = ("", 0)  # what was asked about last, and how often the model failed at it
+        self._contact = asyncio.Event()
 
-    async def put(self, prediction: str, instances: list[Any], answers: list[Any]) -> None:
+    def contact(self) -> None:
+        """Somebody may be there again: what waits after a failure is tried now."""
+        self._contact.set()
+
+    async def put(self, escalation: Escalation, *, stable: bool = False) -> None:
         """Ask about these rows later; they are on the disk when it returns.
 
-        Raises ``InvalidInput`` where the owner lets no inputs leave, ``NotReady`` where the disk takes nothing.
+        Others under the same id are others, unless it is ``stable``: then they are these, asked about again. Raises
+        ``InvalidInput`` where the owner lets no inputs leave, ``NotReady`` where the disk takes nothing.
         """
-        body = encode({"prediction": prediction, "instances": instances, "answers": answers})
-        await self._outbox.put(Kind.ESCALATION, body, id=f"escalation-{prediction}", most_age=self._most_age)
+        name = derived_id(Kind.ESCALATION, escalation.id) if stable else None
+        body = encode(msgspec.structs.asdict(escalation))
+        await self._outbox.put(Kind.ESCALATION, body, id=name, most_age=self._most_age)
 
     async def run(self) -> None:
         """Until cancelled. What goes wrong is kept in ``error`` and tried again."""
         failures = 0
         while True:
             self._outbox.added.clear()
+            self._contact.clear()
             try:
                 done = await self.ask_next()
                 failures, self.error = 0, ""
             except ForwardpassError as error:
                 failures += 1
                 self._say(error.message)
-                await self._sleep(min(MOST_WAIT, FIRST_WAIT * 2.0 ** min(failures - 1, 20)) * (0.5 + self._draw() / 2))
+                await self._pause(failures)
                 continue
             await (self._sleep(done / self._rate) if done else self._until_more())
 
@@ -114,7 +110,7 @@ class Deferred:
     async def _answered(self, entry: Entry, escalation: Escalation) -> Escalation:
         """With the answer, which is on the disk now. Raises ``InvalidInput`` where these rows never get one."""
         try:
-            answers = await self._ask(escalation.instances)
+            answers = await self._ask(escalation)
         except BackendFailed as error:
             times = self._failed[1] + 1 if self._failed[0] == entry.id else 1
             self._failed = (entry.id, times)
@@ -128,11 +124,20 @@ class Deferred:
         return msgspec.json.decode(body, type=Escalation)  # as it will be read again, should it have to be
 
     async def _tell(self, escalation: Escalation) -> None:
-        corrected = escalation.corrected or []
         try:
-            await self._deliver(escalation.prediction, corrected, escalation.changed)
+            await self._deliver(message_of(escalation))
         except OSError as error:
-            raise NotReady(f"the answer for {escalation.prediction} could not be delivered: {error}") from None
+            raise NotReady(f"the answer for {escalation.id} could not be delivered: {error}") from None
+
+    async def _pause(self, failures: int) -> None:
+        """Longer after each failure, but no longer than until somebody may be there again."""
+        seconds = min(MOST_WAIT, FIRST_WAIT * 2.0 ** min(failures - 1, 20)) * (0.5 + self._draw() / 2)
+        either = (asyncio.ensure_future(self._sleep(seconds)), asyncio.ensure_future(self._contact.wait()))
+        try:
+            await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for waiting in either:
+                waiting.cancel()
 
     async def _until_more(self) -> None:
         """Until something was put, or for a while."""

@@ -6,6 +6,7 @@ seconds since the device was started, and which start that was. Knows no file an
 
 from __future__ import annotations
 
+import hashlib
 import secrets
 import time
 from collections.abc import Callable
@@ -55,6 +56,12 @@ class Entry:
 def new_id() -> str:
     """A name that no other entry has; drawn, so that one whose writing was lost is never used again."""
     return secrets.token_hex(12)
+
+
+def derived_id(kind: Kind, prediction: str, *, failed: bool = False) -> str:
+    """The same whenever it is made of the same; a prediction's own id may be any text."""
+    made_of = f"{kind}\0{failed}\0{prediction}"
+    return hashlib.sha256(made_of.encode(errors="surrogatepass")).hexdigest()[:24]
 
 
 def system_boot() -> str:

@@ -1,8 +1,8 @@
 """The outbox as the agent uses it, on its event loop, which never waits for the disk.
 
 One thread writes. What is put within a moment shares one write, that is on the disk when ``put`` returns. Where the
-disk takes nothing, predictions go on: what is lost is counted and shown, usage is held in memory, and the next write
-tries again. Knows no network.
+disk takes nothing, predictions go on: what is lost is counted and shown until entries are taken again, usage is held
+in memory, and the next write tries again. Knows no network.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, TypeVar
 
-from forwardpass.edge.outbox.entry import DeviceClock, Entry, Kind, Needs, new_id
+from forwardpass.edge.outbox.entry import DeviceClock, Entry, Kind, Needs, derived_id, new_id
 from forwardpass.edge.outbox.privacy import MOST_BODY, Privacy
 from forwardpass.edge.outbox.store import Store
 from forwardpass.edge.outbox.tally import Tally
@@ -49,7 +49,7 @@ class Outbox:
     ) -> None:
         self.privacy = privacy or Privacy()
         self.clock = clock or DeviceClock()
-        self.error = ""  # why the disk took nothing last time
+        self.error = ""  # why the disk does not do what it should
         self.added = asyncio.Event()  # something was written since whoever waits cleared it
         self._store = Store(path, most_bytes, self.clock, self.privacy.allowed)
         self._thread = ThreadPoolExecutor(1, "outbox")
@@ -58,8 +58,9 @@ class Outbox:
         self._tally = Tally(self.clock)
         self._waiting: list[tuple[Entry, asyncio.Future[None] | None]] = []
         self._waiting_bytes = 0
-        self._refused = False  # by the disk, the last time that something was to be written
+        self._refused = False  # something was to be written, and was not
         self._lost: Counter[str] = Counter()  # by kind, since the start
+        self._lost_before: Counter[str] = Counter()  # the same, when the error came up
         self._unwritten: Counter[str] = Counter()  # counts that the next write takes along
         self._wake = asyncio.Event()
         self._urgent = asyncio.Event()
@@ -71,7 +72,8 @@ class Outbox:
         """Open the file, or say why it cannot be; writing begins either way."""
         with contextlib.suppress(NotReady):
             await self._on_disk(self._store.counts)
-        self._writer = asyncio.create_task(self._write_forever())
+        if self._writer is None:
+            self._writer = asyncio.create_task(self._write_forever())
 
     async def close(self) -> None:
         """Write what waits, and let go of the file."""
@@ -88,23 +90,27 @@ class Outbox:
     # In
 
     def keep(self, prediction: Prediction) -> None:
-        """Put what may leave of a prediction, without waiting: it is on the disk a moment later."""
+        """Put what may leave of a prediction, without waiting: it is on the disk a moment later.
+
+        Of one whose id is stable the entries have the same ids each time, so that they count once, whoever has them.
+        """
+        failed = prediction.error is not None
         if not self._from_records:
-            failed = prediction.error is not None
             self._count(prediction.model, prediction.version, failed, len(prediction.instances), prediction.seconds)
         try:
             entries = self.privacy.entries(prediction)
         except TypeError as error:
-            self._lose(Kind.RECORD)
+            self.lose(Kind.RECORD)
             log.warning("a prediction of %s is not kept: %s", prediction.model, error)
             return
         for kind, body, useful, needs in entries:
             if kind is Kind.SAMPLE and len(body) > MOST_BODY:
                 self._unwritten["too_large_sample"] += 1
             elif self._waiting_bytes + len(body) > MOST_WAITING:
-                self._lose(kind)
+                self.lose(kind)
             else:
-                self._add(self._entry(new_id(), kind, body, useful, needs, None), None)
+                name = derived_id(kind, prediction.id, failed=failed) if prediction.stable else new_id()
+                self._add(self._entry(name, kind, body, useful, needs, None), None)
 
     def write(self, records: Sequence[Record]) -> None:
         """Count the usage of requests, which is exact: as a sink of the data plane's records.
@@ -117,6 +123,11 @@ class Outbox:
             if record.door != GOLDEN:  # nobody's use of the model
                 failed = record.outcome is not Outcome.OK
                 self._count(record.model, record.version, failed, record.rows, record.compute)
+
+    def lose(self, kind: Kind) -> None:
+        """An entry of this kind was not kept; counted."""
+        self._lost[kind.value] += 1
+        self._unwritten[f"lost_{kind}"] += 1
 
     async def put(
         self,
@@ -153,7 +164,7 @@ class Outbox:
 
     async def remove(self, ids: Sequence[str], why: str = "uploaded") -> None:
         """They need not be told any more; counted as ``why``."""
-        await self._on_disk(lambda: self._store.remove(ids, why))
+        await self._change(lambda: self._store.remove(ids, why))
 
     async def remove_expired(self) -> None:
         """Escalations that nobody needs an answer to any more."""
@@ -162,11 +173,11 @@ class Outbox:
     async def set_aside(self, id: str, reason: str) -> None:
         """It cannot be told; kept to be looked at while there is room."""
         log.warning("entry %s of the outbox is set aside: %s", id, reason)
-        await self._on_disk(lambda: self._store.set_aside(id, reason))
+        await self._change(lambda: self._store.set_aside(id, reason))
 
     async def replace(self, id: str, body: bytes) -> None:
         """Another body for an entry, which keeps its place."""
-        await self._on_disk(lambda: self._store.replace(id, body))
+        await self._change(lambda: self._store.replace(id, body))
 
     async def counts(self) -> dict[str, Any]:
         """What waits, what became of the rest, what was lost since the start and why; for status and metrics."""
@@ -174,7 +185,9 @@ class Outbox:
             counts = await self._on_disk(self._store.counts)
         except NotReady:
             counts = {}
-        return counts | {"privacy": str(self.privacy.level), "lost": dict(self._lost), "error": self.error}
+        lost = self._lost_meanwhile()
+        error = f"{self.error}; lost since: {lost}" if self.error and lost else self.error
+        return counts | {"privacy": str(self.privacy.level), "lost": dict(self._lost), "error": error}
 
     async def reasons(self) -> list[tuple[str, str]]:
         """Id and reason of what was set aside, oldest first."""
@@ -198,10 +211,6 @@ class Outbox:
         self._waiting_bytes += len(entry.body)
         self._wake.set()
 
-    def _lose(self, kind: Kind) -> None:
-        self._lost[kind.value] += 1
-        self._unwritten[f"lost_{kind}"] += 1
-
     async def _write_forever(self) -> None:
         """Until closed; never cancelled, so that a write that is under way is always settled."""
         while not self._closed:
@@ -221,12 +230,10 @@ class Outbox:
             return
         entries = [entry for entry, _ in waiting]
         try:
-            await self._on_disk(lambda: self._store.append(entries, usage, dict(counts)))
+            await self._change(lambda: self._store.append(entries, usage, dict(counts)), enough=bool(entries))
         except NotReady as error:
-            self._refused = True
             self._settle(waiting, usage, counts, error)
         else:
-            self._refused, self.error = False, ""
             self._settle(waiting, usage, counts, None)
 
     def _settle(
@@ -245,11 +252,26 @@ class Outbox:
         for entry, written in waiting:
             if written is None or written.done():
                 if error is not None:
-                    self._lose(entry.kind)
+                    self.lose(entry.kind)
             elif error is not None:
                 written.set_exception(NotReady(str(error)))
             else:
                 written.set_result(None)
+
+    async def _change(self, work: Callable[[], T], *, enough: bool = False) -> T:
+        """As ``_on_disk``, for what writes. ``enough``: done, it shows that entries are taken again.
+
+        A disk that is almost full can be read, and still takes a count, or what makes an entry smaller.
+        """
+        try:
+            done = await self._on_disk(work)
+        except NotReady:
+            self._refused = True
+            raise
+        if enough or self._lost == self._lost_before:
+            self._refused = False
+            self._recover()
+        return done
 
     async def _on_disk(self, work: Callable[[], T]) -> T:
         """Do it on the thread. Raises ``NotReady`` where the disk does not do it."""
@@ -258,10 +280,20 @@ class Outbox:
         except (sqlite3.Error, OSError) as error:
             if not self.error:
                 log.error("the outbox cannot be used: %s; predictions go on, what is lost is counted", error)
+                self._lost_before = self._lost.copy()
             self.error = str(error)
             raise NotReady(f"the outbox cannot be used: {error}") from None
         except RuntimeError as error:
             raise NotReady(f"the outbox is closed: {error}") from None
-        if not self._refused:  # a full disk can be read: that it is full is over when something was written
-            self.error = ""
+        if not self._refused:
+            self._recover()
         return done
+
+    def _lost_meanwhile(self) -> str:
+        lost = self._lost - self._lost_before
+        return ", ".join(f"{number} {kind}s" for kind, number in lost.items())
+
+    def _recover(self) -> None:
+        if self.error:
+            log.warning("the outbox can be used again; lost meanwhile: %s", self._lost_meanwhile() or "nothing")
+        self.error = ""

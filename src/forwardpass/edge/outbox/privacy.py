@@ -106,7 +106,7 @@ def _record(prediction: Prediction) -> dict[str, Any]:
 
 def _sample(prediction: Prediction) -> dict[str, Any]:
     """Whole in itself: the record may be dropped before anyone looks."""
-    return _record(prediction) | {"error": prediction.error, "instances": prediction.instances}
+    return _record(prediction) | {"error": prediction.error, "instances": list(prediction.instances)}
 
 
 def encode(body: dict[str, Any]) -> bytes:

@@ -50,7 +50,7 @@ class Uploaded(msgspec.Struct, frozen=True):
 
 
 class Uploader:
-    """Uploads until cancelled. ``headers`` go with every upload, such as a proxy's ``authorization``."""
+    """Uploads until cancelled. ``headers`` are asked for what goes with each upload, such as ``authorization``."""
 
     def __init__(
         self,
@@ -58,7 +58,7 @@ class Uploader:
         url: str,
         device: str,
         *,
-        headers: Mapping[str, str] | None = None,
+        headers: Callable[[], Mapping[str, str]] = dict,
         every: float = EVERY,
         post: Post = post,
         sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
@@ -67,11 +67,12 @@ class Uploader:
         """Raises ``InvalidInput`` where nobody can be asked at ``url``, the base URL of the server."""
         split(url)
         self.last_contact: float | None = None  # seconds since the epoch, by this device
+        self.on_upload: Callable[[], None] = lambda: None  # something was taken
         self.error = ""  # why the last try failed; empty where it did not
         self._outbox = outbox
         self._url = url.rstrip("/") + INTAKE
         self._device = device
-        self._headers = dict(headers or {})
+        self._headers = headers
         self._every = every
         self._post, self._sleep, self._draw = post, sleep, draw
 
@@ -81,7 +82,8 @@ class Uploader:
         while True:
             asked = 0.0
             try:
-                await self.drain()
+                if await self.drain():
+                    self.on_upload()
                 failures, self.error = 0, ""
             except ForwardpassError as error:
                 asked = min(MOST_ASKED, getattr(error, "retry_after", 0.0))
@@ -120,7 +122,7 @@ class Uploader:
         body = await asyncio.to_thread(gzip.compress, self._body(entries), 6, mtime=0)
         key = hashlib.sha256("\n".join([self._device, *(entry.id for entry in entries)]).encode()).hexdigest()[:32]
         headers = {"content-type": "application/json", "content-encoding": "gzip", "idempotency-key": key}
-        response = await self._post(self._url, body, self._headers | headers)
+        response = await self._post(self._url, body, {**self._headers(), **headers})
         self.last_contact = self._outbox.clock.wall()
         if response.ok:
             return _uploaded(response)

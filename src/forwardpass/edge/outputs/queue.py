@@ -95,6 +95,11 @@ class Queue:
                     self.counts["failed"] += 1
                     return
                 await asyncio.sleep(pause)
+            except Exception as error:  # nobody foresaw it: the next message goes
+                log.exception("output %s: a message could not be sent", self.name)
+                self.problem = repr(error)
+                self.counts["failed"] += 1
+                return
             else:
                 self.counts["sent"] += 1
                 self.problem = ""

@@ -1,16 +1,18 @@
 """Messages posted to a URL as JSON, a request each.
 
 Taken is what is answered with 2xx. No answer, 429 and 5xx are tried again, the last two a bounded
-number of times, anything else is final. A message has its id in ``Idempotency-Key``, so that one
-that is sent twice can be told. Knows no queue.
+number of times, anything else is final. ``Idempotency-Key`` tells one that is sent twice from
+another about the same prediction. Knows no queue.
 """
 
 from __future__ import annotations
 
+import hashlib
 import math
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
+from urllib.parse import quote
 
 import orjson
 
@@ -51,10 +53,10 @@ class WebhookSender:
 
     async def deliver(self, message: dict[str, Any]) -> None:
         headers = {**self._config.headers, "content-type": "application/json"}
+        body = orjson.dumps(message)
         if "id" in message:
-            headers["idempotency-key"] = str(message["id"])
+            headers["idempotency-key"] = _key(message, body)
         try:
-            body = orjson.dumps(message)
             response = await client.post(self._config.url, body, headers, timeout=self._config.timeout)
         except InvalidInput as error:
             raise Undelivered(error.message, again=False) from None
@@ -73,3 +75,10 @@ class WebhookSender:
             self._tries = 0
         if not 200 <= status < 300:
             raise Undelivered(f"{self.name} answered {status}", again=again)
+
+
+def _key(message: dict[str, Any], body: bytes) -> str:
+    """The prediction's id, which may be any text; with what tells a rule's message, or a correction, from it."""
+    key = quote(str(message["id"]), safe="/:")
+    other = "rule" in message or "corrected" in message
+    return f"{key}-{hashlib.sha256(body).hexdigest()[:16]}" if other else key

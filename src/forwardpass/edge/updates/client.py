@@ -90,6 +90,8 @@ class Client:
 
         metadata = self._folder / "metadata"
         durable.make_folder(metadata)
+        for left in metadata.glob("tmp*"):  # by the library, where the device lost power while it wrote
+            left.unlink()
         updater = Updater(
             str(metadata),
             f"{self._url}/metadata",

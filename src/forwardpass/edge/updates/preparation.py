@@ -60,10 +60,11 @@ class Preparation:
             remove_others(self._home.updates, keep=None)
             return None
         self.progress.version = release.version
-        if refusal := refuse(release, active, Failures(failures_file(self._home))):
-            raise InvalidModel(f"update refused: {refusal}")
         assembly = Assembly(self._home.updates, release)
-        remove_others(self._home.updates, keep=assembly.path)
+        refusal = refuse(release, active, Failures(failures_file(self._home)))
+        remove_others(self._home.updates, keep=None if refusal else assembly.path)
+        if refusal:
+            raise InvalidModel(f"update refused: {refusal}")
         try:
             self._download(client, release, assembly)
             return release, self._unpacked(release, assembly)
@@ -89,6 +90,10 @@ class Preparation:
             raise InvalidModel(
                 f"update refused: the bundle of {release} holds {slot.manifest.name} {slot.manifest.version}"
             )
+        from forwardpass.edge.targets import missing_runtime  # with much that no look without an update needs
+
+        if missing := missing_runtime(slot.manifest.runtime):
+            raise InvalidModel(f"update refused: {'; '.join(missing)}")
         durable.sync_tree(folder)
         assembly.remove()
         return slot

@@ -14,7 +14,7 @@ import fcntl
 import hashlib
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -28,6 +28,7 @@ from forwardpass.edge.bundle import examine
 from forwardpass.edge.manifest import Manifest, encode_manifest
 from forwardpass.edge.updates.chunks import Stretch, cut_bundle
 from forwardpass.edge.updates.metadata import MetadataFolder, State, utc
+from forwardpass.edge.updates.pruning import Pruned, prune
 from forwardpass.edge.updates.release import Chunk, Release, decode_release, encode_release, release_path
 from forwardpass.edge.updates.signers import Signers
 from forwardpass.edge.versions import version_order
@@ -87,15 +88,32 @@ class Repository:
         asked = sum(chunk.inline is None for chunk in release.chunks)
         return Published(release, path, asked, new_bytes, now + lasting, older)
 
-    def refresh(self, lasting: timedelta) -> datetime:
-        """Sign what is published again, so that it holds for ``lasting`` from now on; until when."""
+    def refresh(self, lasting: timedelta, new_keys: Sequence[str] = ()) -> datetime:
+        """Sign what is published again, so that it holds for ``lasting`` from now on; until when.
+
+        ``new_keys`` are roles that get another key, which devices believe from their next look on: that needs the root
+        key, and where it was cut off it must be said again.
+        """
         now = utc(self._clock())
         with self._locked():
-            state = self._metadata.read()
-            if state is None:
-                raise InvalidSettings(f"nothing is published in {self._folder} that could be renewed")
-            self._metadata.commit(state, state.targets, now, now + lasting)
+            state = self._published(new_keys)
+            self._metadata.commit(state, state.targets, now, now + lasting, new_keys)
         return now + lasting
+
+    def prune(self, keep: int) -> Pruned:
+        """Remove what is past but for the newest ``keep`` of each, see ``pruning``."""
+        with self._locked():
+            state = self._published()
+            for path in state.targets:
+                self._before(state, path)  # nothing is removed where what is published is damaged
+            return prune(self._folder, state, keep)
+
+    def _published(self, replaced: Sequence[str] = ()) -> State:
+        """What is published now."""
+        state = self._metadata.read(replaced)
+        if state is None:
+            raise InvalidSettings(f"nothing is published in {self._folder}")
+        return state
 
     def _check_version(self, state: State | None, path: str, release: Release, channel: str, force: bool) -> bool:
         """Whether the release is older than the one that is published."""

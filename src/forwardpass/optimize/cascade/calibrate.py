@@ -2,18 +2,18 @@
 
     held-out rows ─► answers of both ─► halves ─► temperature and threshold on one ─► everything measured on the other
 
-All that is wrong with what was asked is said before anything is written. Knows no terminal, no server and no network.
+All that is wrong with what was asked is said before anything is written. Knows no terminal and no network; whoever can
+ask a model elsewhere is handed in.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from contextlib import closing
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from forwardpass.config import MODEL_FILE, read_model_config
 from forwardpass.engine.engine import Engine
 from forwardpass.errors import BackendFailed, InvalidInput
 from forwardpass.optimize.bootstrap import RESAMPLES
@@ -23,18 +23,19 @@ from forwardpass.optimize.cascade.halves import halves
 from forwardpass.optimize.cascade.measuring import measure, scaled
 from forwardpass.optimize.cascade.pairing import Judged, find_confidence, judge, require_alike
 from forwardpass.optimize.cascade.results import Aim, Calibration, Chosen
-from forwardpass.optimize.cascade.running import answer
+from forwardpass.optimize.cascade.running import Here, Member, answer
 from forwardpass.optimize.cascade.temperature import fit_temperature
 from forwardpass.optimize.heldout import LabelledRows, read_held_out
 from forwardpass.optimize.lineage import libraries, machine
 from forwardpass.pipeline.confidence import confidence
-from forwardpass.registry import ModelFiles, find_model, locate_models
+from forwardpass.registry import ModelFiles, find_model
 from forwardpass.types import Array, Columns
 
 LEAST_ROWS = 200  # a hundred to choose, a hundred to judge
 LEAST_WRONG = 10  # wrong answers of the small model among the rows that choose: what a threshold is told by
 
 Note = Callable[[str], None]
+OpenRemote = Callable[[ModelFiles], Member]
 
 
 @dataclass(frozen=True)
@@ -60,16 +61,26 @@ class Request:
     out: Path | None = None
 
 
-def calibrate(request: Request, on_note: Note = lambda note: None) -> Calibration:
-    """Choose and measure; writes nothing.
+def calibrate(
+    request: Request, on_note: Note = lambda note: None, open_remote: OpenRemote | None = None
+) -> Calibration:
+    """Choose and measure; writes nothing. ``open_remote`` opens a large model that lies elsewhere.
 
-    Raises ``InvalidInput``, ``InvalidModel`` or ``NotFound`` for what was asked, ``BackendFailed`` where a model fails.
+    Raises ``InvalidInput``, ``InvalidModel`` or ``NotFound`` for what was asked, ``BackendFailed`` where a model fails,
+    and what is wrong with a server that is asked.
     """
     _check(request)
-    small, large = _find(request.small, "MODEL"), _find(request.large, "--against")
+    small, large = find_model(request.small), find_model(request.large)
+    remote = open_remote if large.config.remote is not None else None
+    _require_artifact(small, "MODEL")
+    if remote is None:
+        _require_artifact(large, "--against")
     if small.name == large.name:
         raise InvalidInput(f"both models are called {small.name!r}; members of a cascade must have names of their own")
-    with closing(Engine.open(small, request.threads)) as first, closing(Engine.open(large, request.threads)) as second:
+    with ExitStack() as stack:
+        first: Member = stack.enter_context(closing(Here(Engine.open(small, request.threads))))
+        opened = Here(Engine.open(large, request.threads)) if remote is None else remote(large)
+        second: Member = stack.enter_context(closing(opened))
         require_alike(first.signature, second.signature)
         held_out = read_held_out(request.data, first.signature, request.label, 0, request.inputs)
         rows, outputs, others = _answers(held_out.rows, (first, second), (small.name, large.name), on_note)
@@ -100,6 +111,7 @@ def calibrate(request: Request, on_note: Note = lambda note: None) -> Calibratio
         fingerprint=held_out.fingerprint,
         price=request.price,
         cost=scaled(measured.share, 1000 * request.price),
+        elsewhere=remote is not None,
         machine=machine(),
         libraries=libraries(),
     )
@@ -116,24 +128,20 @@ def _check(request: Request) -> None:
         require_new(request.out)
 
 
-def _find(path: Path, what: str) -> ModelFiles:
-    """The newest version under a path, which must have an artifact here."""
-    place = locate_models(path)[-1].path
-    folder = place if place.is_dir() else place.parent
-    for one in (folder, folder.parent) if folder.name.isdecimal() else (folder,):
-        if (one / MODEL_FILE).is_file() and read_model_config(one).composed:
-            raise InvalidInput(
-                f"{what} {path}: it is a cascade or lies elsewhere, which is not supported yet; give the folder of "
-                "a model with an artifact, such as a copy of the one that is served there"
-            )
-    return find_model(path)
+def _require_artifact(files: ModelFiles, what: str) -> None:
+    if files.config.composed:
+        kind = "it is a cascade" if files.config.cascade else "it lies elsewhere"
+        raise InvalidInput(
+            f"{what} {files.folder}: {kind}; give the folder of a model with an artifact, such as a copy of the one "
+            "that answers for it"
+        )
 
 
 def _answers(
-    rows: LabelledRows, engines: tuple[Engine, Engine], names: tuple[str, str], on_note: Note
+    rows: LabelledRows, members: tuple[Member, Member], names: tuple[str, str], on_note: Note
 ) -> tuple[LabelledRows, Columns, Columns]:
     """The rows that both models answer, and what they answer."""
-    small, large = (answer(engine, rows.columns, name) for engine, name in zip(engines, names, strict=True))
+    small, large = (answer(member, rows.columns, name) for member, name in zip(members, names, strict=True))
     both = small.answered & large.answered
     if not both.any():
         raise BackendFailed(f"there is no row that both models answer; {small.reason or large.reason}")

@@ -11,12 +11,11 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from forwardpass.engine.engine import Engine
 from forwardpass.optimize.bootstrap import Interval, paired_drop, score_interval
 from forwardpass.optimize.cascade.curve import create_curve
 from forwardpass.optimize.cascade.pairing import Judged
 from forwardpass.optimize.cascade.results import Latency, Measured, Point
-from forwardpass.optimize.cascade.running import time_rows
+from forwardpass.optimize.cascade.running import Member, time_rows
 from forwardpass.optimize.cascade.scores import CalibrationError, Mean, Quantile
 from forwardpass.optimize.metric import METRICS, Metric, Pair
 from forwardpass.pipeline.confidence import confidence
@@ -28,7 +27,7 @@ _ACCURACY, _MEAN = METRICS["accuracy"], Mean()
 
 
 def measure(
-    engines: Sequence[Engine], columns: Columns, judged: Judged, probabilities: Array, temperature: float,
+    members: Sequence[Member], columns: Columns, judged: Judged, probabilities: Array, temperature: float,
     threshold: float, seconds: float, resamples: int,
 ) -> Measured:  # fmt: skip
     """``columns``, ``judged`` and ``probabilities`` are of the judging rows; about ``seconds`` are spent on timing."""
@@ -44,7 +43,7 @@ def measure(
     before, after = (
         interval(CalibrationError(), (right.astype(np.float64), values)) for values in (confidence(probabilities), sure)
     )
-    places, times = time_rows(engines, columns, seconds)
+    places, times = time_rows(members, columns, seconds)
     return Measured(
         rows=len(sure),
         small_accuracy=interval(_ACCURACY, small),

@@ -87,10 +87,16 @@ def facts(found: Calibration) -> list[str]:
         f"escalated there), measured on {one.rows:,} others{unusable}. Intervals are 95 %.",
         f"The answer is output {found.output!r} against {found.label!r}, the confidence output {found.confidence!r}. "
         f"The models answer {percent(one.disagreement, 1)} of rows differently.",
-        f"Latency is of {one.timed:,} single rows, in turn by both models in one process, on "
-        f"{found.machine.get('processor')}, {found.machine.get('cores')} cores; the road between them is not in it. "
+        f"Latency is of {one.timed:,} single rows, in turn by both models{_where(found)}. "
         f"Data {found.fingerprint[:12]}.",
     ]
+
+
+def _where(found: Calibration) -> str:
+    machine = f"on {found.machine.get('processor')}, {found.machine.get('cores')} cores"
+    if found.elsewhere:
+        return f", asked {machine}; {found.large} lies elsewhere, and the road there and back is in it"
+    return f" in one process, {machine}; the road between them is not in it"
 
 
 def markdown(found: Calibration, picture: str) -> str:

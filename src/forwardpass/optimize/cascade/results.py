@@ -84,7 +84,8 @@ class Measured:
 class Calibration:
     """Everything that came of it. ``cost`` is of 1,000 rows, ``price`` of one that is escalated.
 
-    ``outputs`` are what the cascade answers with; empty: all that both models have.
+    ``outputs`` are what the cascade answers with; empty: all that both models have. ``elsewhere``: the large model was
+    asked where it lies, so its latency has the road in it.
     """
 
     small: str
@@ -104,3 +105,4 @@ class Calibration:
     cost: Interval
     machine: dict[str, Any] = field(default_factory=dict)
     libraries: dict[str, str] = field(default_factory=dict)
+    elsewhere: bool = False

@@ -48,7 +48,7 @@ class Head:
 
     ``length`` is the body's where the headers give it, ``split`` the length of the JSON before raw
     tensors (V2), ``coding`` the content encoding or empty. ``echo`` are header lines of every answer.
-    ``background`` is what ``X-Priority: background`` asks for.
+    ``background`` is what ``X-Priority: background`` asks for, ``id`` what ``X-Request-ID`` says.
     """
 
     route: Route
@@ -59,6 +59,7 @@ class Head:
     coding: bytes
     echo: bytes
     background: bool
+    id: str
 
     @property
     def constant(self) -> bool:
@@ -82,6 +83,7 @@ def create_head(route: Route, lines: list[tuple[bytes, bytes]], keep_alive: bool
         coding=headers.get(b"content-encoding", b"").lower(),
         echo=b"" if echo is None else b"x-request-id: %b\r\n" % echo,
         background=headers.get(b"x-priority", b"").lower() == b"background",
+        id="" if echo is None else echo.decode("latin-1"),
     )
 
 
@@ -90,19 +92,22 @@ def _number(value: bytes | None) -> int | None:
 
 
 class Exchange(Request):
-    """A predict request over HTTP."""
+    """A predict request over HTTP. Its ``id`` is that of a V2 body, else that of its head."""
 
     door = "http"
     rows = 0
     answer: bytes | None = None  # kept while earlier exchanges of the connection are not written
     response_complete = False
     last = False  # the connection closes after this answer
+    body_id = ""  # V2: what the body calls it, and its answer does too
     binary: dict[str, bool] | None = None  # V2: the outputs asked for, and whether each as raw bytes
 
     def __init__(self, connection: Connection, head: Head, body: bytes | bytearray = b"") -> None:
         self.connection = connection
         self.head = head
         self.body = body
+        if head.id:
+            self.id = head.id
 
     def succeed(self, outputs: Columns) -> None:
         try:

@@ -162,10 +162,10 @@ def _server_paths() -> Json:
 
     return {
         **get("/livez", "Is the process alive?", None),
-        **get("/readyz", "Can every model answer?", None, "503"),
-        **get("/ping", "Can every model answer? (SageMaker)", None, "503"),
+        **get("/readyz", "Is it ready to be asked?", None, "503"),
+        **get("/ping", "Is it ready to be asked? (SageMaker)", None, "503"),
         **get("/v2/health/live", "Is the process alive?", "object"),
-        **get("/v2/health/ready", "Can every model answer?", "object", "503"),
+        **get("/v2/health/ready", "Is it ready to be asked?", "object", "503"),
         **get("/v2", "Name, version and extensions", "object"),
         **get("/v2/models/stats", "Counts and times of every model", "object"),
         **get("/v1/models", "Names of the models", "object"),

@@ -133,7 +133,8 @@ class V2Route(Route):
         self._learn(header, body, exchange)
 
     def _decode_body(self, exchange: Exchange, body: AnyBody, tail: memoryview) -> None:
-        exchange.id = body.id
+        if body.id:
+            exchange.id = exchange.body_id = body.id
         exchange.columns = self._columns(body.inputs, tail)
         self._rows(exchange)
         raw = body.parameters is not None and self._parameters(exchange, body.parameters)
@@ -239,7 +240,7 @@ class V2Route(Route):
 
     def encode(self, exchange: Exchange, outputs: Columns) -> tuple[bytes, bytes]:
         binary = exchange.binary
-        if len(outputs) == 1 and not exchange.id:
+        if len(outputs) == 1 and not exchange.body_id:
             (name,) = outputs
             if binary is None:
                 return JSON, self._encode_json(name, outputs[name])
@@ -284,7 +285,7 @@ class V2Route(Route):
                 before, after = self._json_head(name, array)
                 first = b"%d" % len(array) if array.ndim else b""
                 entries.append(b'%b%b%b"data":%b}' % (before, first, after, json_from_array(array)))
-        id_ = b',"id":%b' % orjson.dumps(exchange.id) if exchange.id else b""
+        id_ = b',"id":%b' % orjson.dumps(exchange.body_id) if exchange.body_id else b""
         header = b'%b%b,"outputs":[%b]}' % (self._prefix, id_, b",".join(entries))
         if not tails:
             return JSON, header

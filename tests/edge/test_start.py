@@ -1,0 +1,106 @@
+"""What an agent listens on, and what keeps it from starting."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import subprocess
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from tests.edge.bundles import FILES, Workshop
+from tests.edge.devices import command
+
+from forwardpass.edge import signing
+from forwardpass.edge.home import Home
+from forwardpass.edge.settings import read_agent_settings
+from forwardpass.edge.start import Order, listen, run_agent
+from forwardpass.edge.targets import TARGETS, fits_here
+from forwardpass.errors import InvalidModel, InvalidSettings
+
+
+def test_answers_leave_at_once() -> None:
+    """Not some 40 ms later, when the client acknowledges what went before."""
+
+    async def main() -> bool:
+        accepted: asyncio.Future[asyncio.StreamWriter] = asyncio.get_running_loop().create_future()
+        sock = listen(0)
+        async with await asyncio.start_server(lambda _, writer: accepted.set_result(writer), sock=sock):
+            _, client = await asyncio.open_connection(*sock.getsockname())
+            writer = await accepted
+            at_once = writer.get_extra_info("socket").getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+            for end in (client, writer):
+                end.close()
+                await end.wait_closed()
+        return bool(at_once)
+
+    assert asyncio.run(main())
+
+
+def test_a_port_that_is_taken_is_named() -> None:
+    with listen(0) as sock:
+        sock.listen()
+        port = sock.getsockname()[1]
+        with pytest.raises(InvalidSettings, match=f"port {port}: Address already in use; choose another --port"):
+            listen(port)
+
+
+def test_only_this_machine_is_listened_to() -> None:
+    with listen(0) as sock:
+        assert sock.getsockname()[0] == "127.0.0.1"
+
+
+def test_a_home_that_the_system_refuses_is_told(tmp_path: Path) -> None:
+    """As it does where it is read-only."""
+    (tmp_path / "agent.lock").mkdir()
+    with pytest.raises(InvalidSettings, match=rf"the home {tmp_path} cannot be used: .* \({tmp_path}/agent.lock\)$"):
+        run_agent(Order(tmp_path, None, (), {}), None, None)
+
+
+def test_where_nothing_is_installed_the_next_words_are_told(tmp_path: Path) -> None:
+    with pytest.raises(InvalidSettings, match=rf"agent --home {tmp_path} --bundle FILE --trust KEY\.pub$"):
+        run_agent(Order(tmp_path, None, (), {}), None, None)
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"), [({"port": 65536}, "^--port must be"), ({"log_level": "loud"}, "'loud' - at `\\$.log_level`")]
+)
+def test_flags_that_cannot_be(tmp_path: Path, flags: dict[str, object], said: str) -> None:
+    with pytest.raises(InvalidSettings, match=said):
+        read_agent_settings(tmp_path, flags)
+
+
+def test_settings_that_cannot_be(tmp_path: Path) -> None:
+    Home(tmp_path).settings.write_text("port: -1")
+    with pytest.raises(InvalidSettings, match=f"^{tmp_path}/agent.yaml: port must be"):
+        read_agent_settings(tmp_path, {})
+
+
+@pytest.mark.parametrize(
+    ("runtime", "said"),
+    [
+        ({"no_such_module": "1.2"}, "no_such_module 1.2 or later is not installed"),
+        ({"numpy": "99.1"}, r"numpy is [\d.]+, and must be 99\.1 or later"),
+    ],
+)
+def test_a_bundle_that_needs_more_than_is_here_is_refused_before_it_is_unpacked(
+    tmp_path: Path, runtime: dict[str, str], said: str
+) -> None:
+    workshop, home = Workshop(tmp_path), Home(tmp_path / "home")
+    bundle = workshop.write(replace(workshop.manifest(), runtime=runtime), sorted(FILES.items()))
+    with pytest.raises(InvalidModel, match=f"^{bundle} cannot run here: {said}"):
+        run_agent(Order(home.folder, bundle, (signing.public_file(workshop.key_file),), {}), None, None)
+    assert not list(home.slots.iterdir())
+
+
+def test_a_bundle_for_another_machine_is_tried_and_said(tmp_path: Path) -> None:
+    workshop = Workshop(tmp_path)
+    other = next(name for name in TARGETS if not fits_here(name))
+    bundle = workshop.write(replace(workshop.manifest(), target=other), sorted(FILES.items()))
+    words = ("--bundle", str(bundle), "--trust", str(signing.public_file(workshop.key_file)), "--port", "0")
+    done = subprocess.run(
+        command(Home(tmp_path / "home"), *words), capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.returncode == 1, "what is in it is no model"
+    assert f"WARNING {bundle} was made for {other}, which this machine is not" in done.stderr
