@@ -35,11 +35,11 @@ async def publish(broker: Mosquitto, *items: tuple[str, bytes]) -> None:
 
 
 async def started(source: Input, broker: Mosquitto, predict: Echo) -> asyncio.Task[None]:
-    """Running and subscribed: a first message has come through."""
+    """Running and subscribed: a first message has been answered, and nothing is under way."""
     task = asyncio.create_task(source.run(predict))
-    while not predict.asked:
-        await publish(broker, ("motors/0", b"0"))
-        await asyncio.sleep(0.02)
+    await until(lambda: source.problem == "")
+    await publish(broker, ("motors/0", b"0"))
+    await until(lambda: source.counts["answered"] == 1)
     return task
 
 
@@ -143,7 +143,6 @@ def test_what_is_under_way_while_the_connection_breaks_is_asked_about_once(tmp_p
         async with mosquitto(tmp_path) as broker:
             predict, source = Echo(), motors(broker)
             task = await started(source, broker, predict)
-            await until(lambda: source.counts["answered"] == source.counts["read"])
             before = source.counts["read"]
             predict.gate.clear()
             await publish(broker, *(("motors/7", b"%d" % number) for number in range(1, 6)))
@@ -170,7 +169,6 @@ def test_what_does_not_fit_drops_the_oldest_and_is_counted(tmp_path: Path) -> No
         async with mosquitto(tmp_path) as broker:
             predict, source = Echo(), motors(broker, max_waiting=8)
             task = await started(source, broker, predict)
-            await until(lambda: source.counts["answered"] == source.counts["read"])
             before = source.counts["read"]
             predict.gate.clear()
             await publish(broker, ("motors/7", b"1"))

@@ -1,6 +1,8 @@
 """Items that wait to be answered: those of one key one after another, those of unlike keys side by side.
 
-Bounded over all: of more than ``most`` the oldest goes, whichever lane it waits in. Knows nothing of the items.
+Which lane a key has is the same at
+every start. Bounded over all: of more than ``most`` the oldest goes, whichever lane it waits in. Knows nothing of
+the items.
 """
 
 from __future__ import annotations
@@ -9,6 +11,7 @@ import asyncio
 from collections import deque
 from itertools import count
 from typing import Generic, TypeVar
+from zlib import crc32
 
 T = TypeVar("T")
 
@@ -49,7 +52,7 @@ class Lanes(Generic[T]):
 
     def put(self, key: str, item: T) -> T | None:
         """What had to go for it."""
-        self.lanes[hash(key) % len(self.lanes)].put(next(self._arrived), item)
+        self.lanes[crc32(key.encode()) % len(self.lanes)].put(next(self._arrived), item)
         if sum(len(lane.waiting) for lane in self.lanes) <= self._most:
             return None
         oldest = min((lane.waiting for lane in self.lanes if lane.waiting), key=lambda waiting: waiting[0][0])
