@@ -1,8 +1,7 @@
 """Items that wait to be answered: those of one key one after another, those of unlike keys side by side.
 
-Which lane a key has is the same at
-every start. Bounded over all: of more than ``most`` the oldest goes, whichever lane it waits in. Knows nothing of
-the items.
+Which lane a key has is the same at every start. Bounded over all: of more than ``most`` the oldest goes, whichever
+lane it waits in. Knows nothing of the items.
 """
 
 from __future__ import annotations
