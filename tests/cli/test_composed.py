@@ -56,7 +56,7 @@ def test_a_remote_is_shown_with_its_servers(tmp_path: Path) -> None:
     ("text", "match"),
     [
         ("cascade: [small, large]", "`escalation` is missing"),
-        ("remote: {urls: [a]}", "'a' is no base URL"),
+        ("remote: {urls: [a]}", "remote: 'a' is no URL"),
         ("remote: {urls: [http://a]}\nartifact: x.onnx", "`artifact` means nothing for a remote model"),
     ],
 )

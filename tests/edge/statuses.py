@@ -22,6 +22,7 @@ OUTBOX: dict[str, Any] = {
 }
 UPDATES: dict[str, Any] = {
     "name": "updates",
+    "error": "",
     "bundle_error": "",
     "url": "https://there",
     "channel": "stable",

@@ -198,6 +198,25 @@ def test_one_that_cannot_be_loaded_any_more_gives_way_to_the_one_before(
         assert device.status["slot"] == "a"
 
 
+@pytest.mark.slow
+def test_one_that_cannot_be_loaded_any_more_gives_way_to_a_bundle_that_is_handed_over(
+    home: Home, factory: Factory, bundle: Path, tmp_path: Path
+) -> None:
+    folder = fateful_model(tmp_path / "fateful")
+    (folder / "steps.py").write_text(
+        (folder / "steps.py").read_text() + "\nif os.environ.get('LATER'):\n    os._exit(3)\n"
+    )
+    with agent(home, *install(factory, factory.bundle(folder))):
+        pass
+    later = {**os.environ, "LATER": "1"}
+    words = command(home, "--port", "0", *install(factory, bundle))
+    done = subprocess.run(words, capture_output=True, text=True, timeout=START, check=False, env=later)
+    assert done.returncode == 1
+    assert "from the next start on fateful 1 (slot b) is used" in done.stderr
+    with agent(home, *install(factory, bundle), env=later) as device:
+        assert device.status["slot"] == "b"
+
+
 def test_one_agent_per_home(home: Home, factory: Factory, bundle: Path, fails: Callable[..., str]) -> None:
     with agent(home, *install(factory, bundle)) as device:
         assert "another agent runs" in fails(home)

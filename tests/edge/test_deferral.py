@@ -14,6 +14,7 @@ import pytest
 from tests.edge.outbox.setting import Time
 from tests.engine.workers import until
 from tests.gateway.house import House, Local, answers, clouds, house, remote_yaml, rows
+from tests.server.process import free_port
 
 from forwardpass.edge.deferral import DOOR, Deferral
 from forwardpass.edge.outbox import Kind, Level, Outbox, Privacy
@@ -67,9 +68,13 @@ class Device:
 
 
 @contextlib.asynccontextmanager
-async def device(folder: Path, level: Level = Level.UNSURE, *, remote: str = "") -> AsyncIterator[Device]:
-    """``remote`` is the ``model.yaml`` of a large model that lies elsewhere."""
+async def device(
+    folder: Path, level: Level = Level.UNSURE, *, remote: str = "", webhook: str = ""
+) -> AsyncIterator[Device]:
+    """``remote`` is the ``model.yaml`` of a large model that lies elsewhere; ``webhook`` where nobody answers."""
     outputs = [create_output({"type": "file", "path": "told.jsonl"}, folder)]
+    if webhook:
+        outputs.append(create_output({"type": "webhook", "url": webhook}))
     outbox = Outbox(folder / "outbox.sqlite", privacy=Privacy(level), clock=Time().clock(), linger=0.0)
     await outbox.open()
 
@@ -88,7 +93,8 @@ async def device(folder: Path, level: Level = Level.UNSURE, *, remote: str = "")
         try:
             yield Device(made, outbox, deferral, large, folder / "told.jsonl", outputs)
         finally:
-            await asyncio.gather(*(output.close(5.0) for output in outputs))
+            await asyncio.gather(*(output.close(0.01 if webhook else 5.0) for output in outputs))
+            await deferral.close()  # as the agent does it
             await outbox.close()
 
 
@@ -184,6 +190,25 @@ def test_rows_that_the_disk_does_not_take_are_counted_as_lost(tmp_path: Path) ->
             async with asyncio.timeout(20.0):
                 while (await made.outbox.counts())["lost"] != {"escalation": 1}:
                     await asyncio.sleep(0.005)
+
+    asyncio.run(main())
+
+
+def test_a_correction_that_one_output_has_not_got_is_told_again_at_the_next_start(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with device(tmp_path, webhook=f"http://127.0.0.1:{free_port()}/") as made:
+            await made.ask(UNSURE, id="its-id")
+            await made.kept(1)
+            made.large.happens = answers(2)
+            running = asyncio.create_task(made.deferral.run())
+            await until(lambda: made.outputs[0].counts["sent"] == 1 and made.outputs[1].problem != "")
+            running.cancel()
+            await asyncio.wait({running})
+        async with device(tmp_path) as made:
+            assert await made.waiting() == 1
+            first, again = await made.told()
+            assert first == again
+            assert first["id"] == "its-id"
 
     asyncio.run(main())
 

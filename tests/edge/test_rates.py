@@ -16,9 +16,14 @@ class Clock:
 
 
 def record(
-    seconds: float = 0.01, outcome: Outcome = Outcome.OK, rows: int = 2, model: str = "m", door: str = "http"
+    seconds: float = 0.01,
+    outcome: Outcome = Outcome.OK,
+    rows: int = 2,
+    model: str = "m",
+    door: str = "http",
+    version: str = "1",
 ) -> Record:
-    return Record("", model, "1", door, outcome, 0.0, rows, 0, 0, seconds, 0.0, 0.0, 0.0, 0.0, 0.0, 1)
+    return Record("", model, version, door, outcome, 0.0, rows, 0, 0, seconds, 0.0, 0.0, 0.0, 0.0, 0.0, 1)
 
 
 def test_rates_are_of_the_last_minute() -> None:
@@ -54,7 +59,7 @@ def test_rates_above_what_is_remembered_are_right() -> None:
     assert rates.last_minute().predictions == pytest.approx(1000.0, rel=0.15)
 
 
-def test_health_is_of_one_model_in_the_last_minute_and_forgives_what_is_not_its_fault() -> None:
+def test_health_is_of_one_version_in_the_last_minute_and_forgives_what_is_not_its_fault() -> None:
     clock = Clock()
     rates = Rates(clock)
     rates.write([record(outcome=Outcome.BACKEND_FAILED)])
@@ -62,9 +67,10 @@ def test_health_is_of_one_model_in_the_last_minute_and_forgives_what_is_not_its_
     rates.write([record(), record(), record(outcome=Outcome.BACKEND_FAILED), record(outcome=Outcome.TIMED_OUT)])
     rates.write([record(outcome=Outcome.CANCELLED), record(outcome=Outcome.OVERLOADED), record(9.0, model="other")])
     rates.write([record(outcome=Outcome.INVALID_INPUT)] * 9)
-    health = rates.health("m")
+    rates.write([record(outcome=Outcome.BACKEND_FAILED, version="2")] * 9)  # taken back for it, a moment ago
+    health = rates.health("m", "1")
     assert (health.predictions, health.errors) == (4, 2)
-    assert rates.errors == 14
+    assert rates.errors == 23
 
 
 @pytest.mark.parametrize("door", [GOLDEN, "cascade", "deferred"])

@@ -71,11 +71,13 @@ def test_every_changed_byte_is_refused(key: Path, tmp_path: Path) -> None:
         signing.verify(DATA, b"", keys)
 
 
-def test_files_that_are_no_keys(key: Path, tmp_path: Path) -> None:
+def test_files_that_are_no_keys(key: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     wrong = tmp_path / "wrong.pub"
     wrong.write_text("ssh-ed25519 AAAA")
     with pytest.raises(InvalidSettings, match="is no public key"):
-        signing.read_public_keys(tmp_path)
+        signing.read_public_keys(wrong)
+    assert signing.read_public_keys(tmp_path) == signing.read_public_keys(signing.public_file(key))
+    assert f"{wrong}: is no public key" in caplog.text
     with pytest.raises(InvalidSettings, match="is no private key"):
         signing.read_private_key(signing.public_file(key))
     with pytest.raises(InvalidSettings, match="cannot be read: No such file"):

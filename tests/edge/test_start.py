@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import shlex
 import socket
 import subprocess
 from dataclasses import replace
@@ -10,11 +11,13 @@ from pathlib import Path
 
 import pytest
 from tests.edge.bundles import FILES, Workshop
-from tests.edge.devices import command
+from tests.edge.devices import Factory, agent, command
+from tests.engine.workers import fateful_model
 
 from forwardpass.edge import signing
 from forwardpass.edge.home import Home
-from forwardpass.edge.settings import read_agent_settings
+from forwardpass.edge.main import create_parser, main
+from forwardpass.edge.slots import Slots
 from forwardpass.edge.start import Order, listen, run_agent
 from forwardpass.edge.targets import TARGETS, fits_here
 from forwardpass.errors import InvalidModel, InvalidSettings
@@ -64,20 +67,6 @@ def test_where_nothing_is_installed_the_next_words_are_told(tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize(
-    ("flags", "said"), [({"port": 65536}, "^--port must be"), ({"log_level": "loud"}, "'loud' - at `\\$.log_level`")]
-)
-def test_flags_that_cannot_be(tmp_path: Path, flags: dict[str, object], said: str) -> None:
-    with pytest.raises(InvalidSettings, match=said):
-        read_agent_settings(tmp_path, flags)
-
-
-def test_settings_that_cannot_be(tmp_path: Path) -> None:
-    Home(tmp_path).settings.write_text("port: -1")
-    with pytest.raises(InvalidSettings, match=f"^{tmp_path}/agent.yaml: port must be"):
-        read_agent_settings(tmp_path, {})
-
-
-@pytest.mark.parametrize(
     ("runtime", "said"),
     [
         ({"no_such_module": "1.2"}, "no_such_module 1.2 or later is not installed"),
@@ -104,3 +93,47 @@ def test_a_bundle_for_another_machine_is_tried_and_said(tmp_path: Path) -> None:
     )
     assert done.returncode == 1, "what is in it is no model"
     assert f"WARNING {bundle} was made for {other}, which this machine is not" in done.stderr
+
+
+@pytest.mark.slow
+def test_what_is_active_runs_where_the_units_bundle_is_gone(tmp_path: Path) -> None:
+    home, factory = Home(tmp_path / "home"), Factory(tmp_path)
+    Slots(home).activate(factory.install(home, fateful_model(tmp_path / "fateful")))
+    with agent(home, "--bundle", str(tmp_path / "gone.bundle"), "--trust", str(tmp_path / "gone.pub")) as device:
+        updates = device.status["services"][0]
+        assert (updates["name"], updates["error"]) == ("updates", "")
+        assert f"{tmp_path}/gone.pub: the key cannot be read" in updates["bundle_error"]
+
+
+def test_a_unit_has_every_flag_that_was_given(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    flags = (
+        "--bundle m.bundle --trust a.pub --trust b.pub --updates http://u --cloud http://c --port 1 --log-level debug"
+    )
+    words = ["--home", str(tmp_path), *flags.split()]
+    assert main(["agent", "--systemd", *words]) == 0
+    line = next(line for line in capsys.readouterr().out.splitlines() if line.startswith("ExecStart="))
+    parser = create_parser()
+    written = parser.parse_args(shlex.split(line)[4:])
+    wanted = parser.parse_args(words)
+    wanted.bundle, wanted.trust = tmp_path / "m.bundle", [tmp_path / "a.pub", tmp_path / "b.pub"]
+    assert written == wanted
+    default = parser.parse_args([])
+    same = {name for name in vars(default) if getattr(default, name) == getattr(wanted, name)}
+    assert same == {"action", "systemd", "json"}, "all that says how the agent runs was given"
+
+
+@pytest.mark.slow
+def test_a_first_bundle_that_the_disk_does_not_take_as_active_is_told(tmp_path: Path) -> None:
+    home, factory = Home(tmp_path / "home"), Factory(tmp_path)
+    home.create()
+    refused = home.folder / "state.json.tmp"
+    refused.mkdir()
+    bundle = factory.bundle(fateful_model(tmp_path / "fateful"))
+    words = command(home, "--bundle", str(bundle), "--trust", str(factory.trust), "--port", "0")
+    done = subprocess.run(words, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 1
+    assert f"the home {home.folder} cannot be used: Is a directory ({refused})" in done.stderr
+    assert "Traceback" not in done.stderr

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from forwardpass.edge.agent import FLUSH
+from forwardpass.edge.outputs.actions import FLUSH
 from forwardpass.edge.systemd import Notifier, unit
 
 

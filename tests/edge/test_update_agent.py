@@ -9,7 +9,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from datetime import timedelta
 from functools import partial
@@ -19,6 +19,7 @@ from typing import Any
 import pytest
 from tests import artifacts
 from tests.edge.bundles import trust
+from tests.edge.mosquitto import free_port
 from tests.edge.updates.serving import Link, serve
 
 from forwardpass.edge.build import build
@@ -36,6 +37,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
 LONG = 120.0  # seconds to wait for what should take one or two: machines are shared
 WATCH = "watch: {seconds: 3, predictions: 5}\n"
+WATCH_LONG = 600.0
 WATCH_TIMES = "watch: {seconds: 12, predictions: 3, p99: 2.0}\n"
 MODEL = "postprocess: [{step: spoil}]\n"
 STEPS = """\
@@ -82,10 +84,14 @@ class Publisher:
         self.repository.publish(self.bundle(version), "stable", timedelta(days=1))
 
 
-class Client:
-    """Asks without a pause, and keeps what was not answered right. Its third row of each round is a large one."""
+ROWS = [2.0, 3.0], [4.0, 5.0], [600.0, 700.0]  # the third is unlike the golden ones
 
-    def __init__(self, port: int) -> None:
+
+class Client:
+    """Asks about ``rows`` in turn without a pause, and keeps what was not answered right."""
+
+    def __init__(self, port: int, rows: Sequence[list[float]] = ROWS) -> None:
+        self.rows = rows
         self.answered = 0
         self.wrong: list[str] = []
         self._port = port
@@ -100,7 +106,7 @@ class Client:
     def _run(self) -> None:
         with closing(http.client.HTTPConnection("127.0.0.1", self._port, timeout=LONG)) as connection:
             while not self._stop.wait(0.01):
-                for row in ([2.0, 3.0], [4.0, 5.0], [600.0, 700.0]):
+                for row in self.rows:
                     self._ask(connection, row)
                     self.answered += 1
 
@@ -217,7 +223,7 @@ def active(home: Home) -> str:
     return str(json.loads((home.slots / slot / "manifest.json").read_bytes())["version"])
 
 
-REASONS = {"2": "died", "3": "golden rows otherwise", "4": "took up to", "5": "failed"}
+REASONS = {"3": "golden rows otherwise", "4": "took up to", "5": "failed"}
 
 
 @pytest.mark.parametrize("version", REASONS)
@@ -247,6 +253,63 @@ def test_a_bad_update_is_taken_back_and_nobody_is_refused(
         ask(home.socket, "POST", "/check")
         wait_for(lambda: active(home) == "6")
         assert status(home, process)["version"] == "6"
+
+
+def test_an_update_that_crashes_on_the_third_input_is_taken_back_at_once(
+    publisher: Publisher, home: Home, link: Link
+) -> None:
+    """Long before the time is over for which it is watched; nobody is refused."""
+    (home.folder / "agent.yaml").write_text(f"watch: {{seconds: {WATCH_LONG}}}\n")
+    with agent(home, link, "--bundle", str(publisher.bundle("1"))) as process:
+        client = Client(int(status(home, process)["address"].rpartition(":")[2]), ROWS[:2])
+        try:
+            publisher.publish("2")
+            ask(home.socket, "POST", "/check")
+            wait_for(lambda: status(home, process)["watching"] is not None)
+            before = time.time()
+            client.rows = ROWS
+            wait_for(lambda: updates(home, process)["failed"] is not None)
+            after = client.answered + 20
+            wait_for(lambda: client.answered > after)
+        finally:
+            client.stop()
+        failed = updates(home, process)["failed"]
+        assert failed["version"] == "2"
+        assert "its worker died once" in failed["why"]
+        assert before < failed["at"] < before + WATCH_LONG / 10
+        assert status(home, process)["watching"] is None
+        assert status(home, process)["version"] == active(home) == "1"
+        assert client.wrong == []
+
+
+def alarming(publisher: Publisher, version: str, port: int) -> Path:
+    """A bundle whose rule posts every answer to where nobody listens."""
+    model = publisher.folder / "models" / "look" / version
+    artifacts.lookup(model / "model.onnx")
+    rule = f"{{output: y, above: -1, webhook: 'http://127.0.0.1:{port}/alarm'}}"
+    (model / "model.yaml").write_text(f"description: version {version}\nactions: [{rule}]\n")
+    return build(model.parent, read_private_key(publisher.key), publisher.folder, version=version, rows=[1]).path
+
+
+def test_alarms_that_wait_for_their_target_outlive_an_update(publisher: Publisher, home: Home, link: Link) -> None:
+    port = free_port()
+
+    def alarm(waiting: int) -> None:
+        """One more: so many wait then, all at one output."""
+        address = status(home, process)["address"].removeprefix("http://")
+        with closing(http.client.HTTPConnection(address, timeout=LONG)) as connection:
+            connection.request("POST", "/v1/models/look:predict", json.dumps({"instances": [1]}))
+            assert connection.getresponse().read() == b'{"predictions":[10.0]}'
+        wait_for(lambda: sum(output["waiting"] for output in status(home, process)["outputs"]) == waiting)
+        (output,) = status(home, process)["outputs"]
+        assert output["counts"] == {"sent": 0, "failed": 0, "dropped": 0}
+
+    with agent(home, link, "--bundle", str(alarming(publisher, "1", port))) as process:
+        alarm(1)
+        publisher.repository.publish(alarming(publisher, "2", port), "stable", timedelta(days=1))
+        ask(home.socket, "POST", "/check")
+        wait_for(partial(runs, home, process, "2"))
+        alarm(2)
 
 
 def test_an_update_that_the_agent_is_killed_in(publisher: Publisher, home: Home, link: Link) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from forwardpass.errors import InvalidModel, NotReady
+from forwardpass.errors import NotReady
 from forwardpass.gateway.balance import Balance, Server
 from forwardpass.gateway.breaker import IN_A_ROW
 
@@ -116,25 +116,3 @@ def test_unhealthy_servers_and_those_whose_breaker_is_open_are_left_alone() -> N
             await chosen.take(1)
 
     run(main)
-
-
-@pytest.mark.parametrize(
-    "url", ["s0:1", "ftp://s0", "http://", "http://user:word@s0", "http://s0?a=b", "http://s0:x", "http://s0:99999"]
-)
-def test_a_url_that_is_no_base_url_is_refused(url: str) -> None:
-    with pytest.raises(InvalidModel, match="remote: "):
-        Server.at(url, lambda: 0.0)
-
-
-@pytest.mark.parametrize(
-    ("url", "host", "port", "prefix"),
-    [
-        ("http://s0", "s0", 80, ""),
-        ("https://s0/", "s0", 443, ""),
-        ("http://[::1]:8000/models/", "::1", 8000, "/models"),
-    ],
-)
-def test_a_url_is_read(url: str, host: str, port: int, prefix: str) -> None:
-    address = Server.at(url, lambda: 0.0).pool.address
-    assert (address.host, address.port, address.prefix) == (host, port, prefix)
-    assert address.tls is url.startswith("https")

@@ -36,8 +36,9 @@ def cloud() -> Iterator[Cloud]:
 
 @contextlib.contextmanager
 def client(folder: Path, cloud: Cloud, more: str = "") -> Iterator[RemoteClient]:
+    """``more`` are further lines of ``model.yaml``."""
     (folder / "large").mkdir()
-    (folder / "large" / "model.yaml").write_text(remote_yaml([cloud], more), encoding="utf-8")
+    (folder / "large" / "model.yaml").write_text(remote_yaml([cloud]) + more, encoding="utf-8")
     with contextlib.closing(RemoteClient(find_model(folder / "large"))) as made:
         yield made
 
@@ -66,6 +67,20 @@ def test_rows_that_are_refused_are_named_and_the_others_answered(tmp_path: Path,
         assert (outputs, list(failures)) == ({}, [0])
 
 
+def test_rows_need_not_all_be_answered_in_the_time_of_one(tmp_path: Path, cloud: Cloud) -> None:
+    one_at_a_time = asyncio.Lock()
+
+    async def slow(cloud: Cloud, columns: Columns) -> bytes | None:
+        async with one_at_a_time:
+            await asyncio.sleep(0.02 * len(columns["x"]))
+        return await well(cloud, columns)
+
+    with client(tmp_path, cloud, "limits: {timeout: 0.3}\n") as made:
+        cloud.doing = slow
+        outputs, failures = made.answer(rows(*[0.5] * 30))
+        assert (len(outputs["who"]), failures) == (30, {})
+
+
 @pytest.mark.parametrize(("status", "kind"), [(500, BackendFailed), (503, Overloaded)])
 def test_what_says_nothing_of_a_row_is_raised(tmp_path: Path, cloud: Cloud, status: int, kind: type[Exception]) -> None:
     with client(tmp_path, cloud) as made:
@@ -85,7 +100,8 @@ def test_where_nobody_can_be_asked(tmp_path: Path) -> None:
         client(tmp_path, away),
     ):
         pass
-    (tmp_path / "large" / "model.yaml").write_text("remote: {urls: []}\n", encoding="utf-8")
-    with pytest.raises(InvalidModel, match="names no server"):
-        RemoteClient(find_model(tmp_path / "large"))
+    for urls, match in (("[]", "names no server"), ("[http://a..b]", r"'http://a\.\.b' is no URL")):
+        (tmp_path / "large" / "model.yaml").write_text(f"remote: {{urls: {urls}}}\n", encoding="utf-8")
+        with pytest.raises(InvalidModel, match=match):
+            RemoteClient(find_model(tmp_path / "large"))
     assert threading.active_count() == before

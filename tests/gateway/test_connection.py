@@ -11,7 +11,8 @@ import pytest
 from tests.engine.workers import until
 from tests.server.process import free_port
 
-from forwardpass.gateway.connection import MAX_ANSWER, Address, Broken, Pool
+from forwardpass.address import Address
+from forwardpass.gateway.connection import MAX_ANSWER, Broken, Pool
 
 Talk = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 GOOD = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nX-Some: thing\r\n\r\nhi"
@@ -34,7 +35,7 @@ async def pool(talk: Talk, most_bytes: int = MAX_ANSWER) -> AsyncIterator[Pool]:
             writer.close()
 
     server = await asyncio.start_server(serve, "127.0.0.1", 0)
-    made = Pool(Address.of(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/base"), most_bytes=most_bytes)
+    made = Pool(Address.base(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/base"), most_bytes=most_bytes)
     try:
         yield made
     finally:
@@ -264,7 +265,7 @@ def test_an_answer_given_before_the_body_was_read_is_read() -> None:
 
 def test_where_nobody_listens_nothing_was_sent() -> None:
     async def main() -> None:
-        nobody = Pool(Address.of(f"http://127.0.0.1:{free_port()}"))
+        nobody = Pool(Address.base(f"http://127.0.0.1:{free_port()}"))
         with pytest.raises(Broken, match=r"no connection: .*refused") as broken:
             await nobody.ask("GET", "/")
         assert not broken.value.sent

@@ -9,7 +9,7 @@ from tests.gateway.house import Awaited, answers, rows, run
 
 from forwardpass.config import Limits
 from forwardpass.errors import Cancelled
-from forwardpass.gateway.passing import Outcome, PassingReplicas
+from forwardpass.gateway.passing import Answered, PassingReplicas
 from forwardpass.scheduler import Batch, Scheduler
 from forwardpass.server.served import clock
 
@@ -18,7 +18,7 @@ from forwardpass.server.served import clock
 def test_a_client_that_leaves_takes_no_replica_along(begun: bool) -> None:
     started = asyncio.Event()
 
-    async def answer(batch: Batch) -> Outcome:
+    async def answer(batch: Batch) -> Answered:
         started.set()
         if batch.rows == 1:
             await asyncio.sleep(600.0)

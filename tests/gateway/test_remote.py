@@ -385,8 +385,10 @@ def test_a_version_can_be_tried_before_it_answers(tmp_path: Path) -> None:
     ("text", "match"),
     [
         ("remote: {urls: []}", "names no server"),
-        ("remote: {urls: [http://a, http://a]}", "names a server twice"),
-        ("remote: {urls: ['a:1']}", "no base URL"),
+        ("remote: {urls: [http://a, http://A:80/]}", "names a server twice"),
+        ("remote: {urls: ['a:1']}", "remote: 'a:1' is no URL"),
+        ("remote: {urls: [http://a, http://a..b]}", r"remote: 'http://a\.\.b' is no URL"),
+        ("remote: {urls: ['http://a/b?c']}", "goes on after its path"),
         ("remote: {urls: [http://a], concurrency: 0}", "`concurrency` must be above 0"),
         ("remote: {urls: [http://a], retry_share: 2}", "`retry_share` between 0 and 1"),
         ("remote: {urls: [http://a], token_env: A, token_file: /b}", "either `token_env` or `token_file`"),

@@ -14,7 +14,8 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from forwardpass.gateway.connection import Address, Broken, Pool, _tls
+from forwardpass.address import Address
+from forwardpass.gateway.connection import Broken, Pool, _tls
 
 
 @pytest.fixture
@@ -61,7 +62,7 @@ def ask(certificate: Path) -> bytes:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.load_cert_chain(certificate)
         server = await asyncio.start_server(serve, "127.0.0.1", 0, ssl=context)
-        pool = Pool(Address.of(f"https://127.0.0.1:{server.sockets[0].getsockname()[1]}"))
+        pool = Pool(Address.base(f"https://127.0.0.1:{server.sockets[0].getsockname()[1]}"))
         try:
             return (await pool.ask("GET", "/")).body
         finally:

@@ -26,7 +26,7 @@ from forwardpass.edge.endpoints import Endpoints
 from forwardpass.edge.home import Home
 from forwardpass.edge.inputs.base import Input
 from forwardpass.edge.message import message_of
-from forwardpass.edge.outputs.actions import Actions, create_actions
+from forwardpass.edge.outputs.actions import FLUSH, Actions
 from forwardpass.edge.outputs.base import Output
 from forwardpass.edge.parts import Part, Service, reason
 from forwardpass.edge.prediction import Prediction
@@ -53,8 +53,6 @@ from forwardpass.server.served import ServedModel
 from forwardpass.types import Columns
 
 log = logging.getLogger(__name__)
-
-FLUSH = 5.0  # seconds that reactions and outputs may take at the end
 
 
 class Agent:
@@ -96,7 +94,8 @@ class Agent:
         self._notifier = notifier or Notifier()
         self._clock = clock
         self._since = clock()
-        self._actions: Actions | None = None
+        self._actions = Actions(settings.mqtt, home.folder)
+        self._acting: Deployed | None = None  # whose actions those are
         self._stop = asyncio.Event()
         self._failed = ""  # why the agent cannot go on
         self._parts: dict[Input | Service, Part] = {}
@@ -208,7 +207,7 @@ class Agent:
                 async with asyncio.timeout(FLUSH):  # the reactions go on until all that was answered is told
                     await self.reactions.flush()
             await _end([self._following])
-        await asyncio.gather(*(output.close(FLUSH) for output in self.all_outputs))
+        await asyncio.gather(*(output.close(FLUSH) for output in self.outputs), self._actions.close())
         await self.control.stop()
         self.dataplane.recorder.flush()
         for service in self.services:
@@ -233,22 +232,19 @@ class Agent:
 
     def _check(self, served: ServedModel, config: ModelConfig) -> None:
         """Raises where what the model's rules ask for cannot be done here."""
-        create_actions(config.actions, served.signature, self.settings.mqtt, self.home.folder)
+        self._actions.check(config.actions, served.signature)
 
     def _changed(self, deployed: Deployed) -> None:
         self.predictor.model = deployed.slot.manifest.model
-        before, self._actions = self._actions, None
-        if before is not None:
-            self._beside.append(asyncio.ensure_future(before.close(FLUSH)))
         self._notifier.status(str(deployed.slot))
 
     async def _act(self, prediction: Prediction) -> None:
-        """The rules of the version that answers now; made when the first prediction is there, which it needs."""
+        """The rules of the version that answers now; begun when the first prediction is there, which it needs."""
         deployed = self.deployment.running
-        if self._actions is None and deployed is not None and deployed.main.ready:
-            config, signature = deployed.config, deployed.main.signature
-            self._actions = create_actions(config.actions, signature, self.settings.mqtt, self.home.folder)
-        if self._actions is not None:
+        if deployed is not None and deployed is not self._acting and deployed.main.ready:
+            self._actions.begin(deployed.config.actions, deployed.main.signature)
+            self._acting = deployed
+        if deployed is self._acting:
             await self._actions.act(prediction)
 
     # Predictions that were answered
@@ -288,7 +284,7 @@ class Agent:
     @property
     def all_outputs(self) -> list[Output]:
         """Those of the settings, and those that the model's rules have."""
-        return [*self.outputs, *(self._actions.outputs if self._actions is not None else ())]
+        return [*self.outputs, *self._actions.outputs]
 
     @property
     def uptime(self) -> float:

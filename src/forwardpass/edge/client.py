@@ -13,15 +13,14 @@ import functools
 import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass
-from urllib.parse import SplitResult, quote, urlsplit
 
 import h11
 
+from forwardpass.address import Address
 from forwardpass.errors import InvalidInput, NotReady, TimedOut, TooLarge, words
 
 TIMEOUT = 30.0  # seconds for all of a request
 MOST_BYTES = 8 * 1024 * 1024  # of an answer's body
-PORTS = {"http": 80, "https": 443}
 CHUNK = 64 * 1024
 
 
@@ -70,47 +69,31 @@ async def request(
     Raises ``InvalidInput`` for a URL or a header that cannot be sent, ``NotReady`` where there is no whole answer,
     ``TimedOut`` where it takes longer than ``timeout`` seconds, ``TooLarge`` where its body is over ``most_bytes``.
     """
-    parts = split(url)
-    head = _head(method, parts, body, headers or {})
+    address = Address.of(url)
+    head = _head(method, address, body, headers or {})
     try:
         async with asyncio.timeout(timeout):
-            return await _exchange(parts, head, body, most_bytes)
+            return await _exchange(address, head, body, most_bytes)
     except TimeoutError:
-        raise TimedOut(f"{_place(parts)} did not answer within {timeout:g} s") from None
+        raise TimedOut(f"{address.origin} did not answer within {timeout:g} s") from None
     except (OSError, h11.RemoteProtocolError, EOFError) as error:
         why = words(error) if isinstance(error, OSError) else str(error) or type(error).__name__
-        raise NotReady(f"{_place(parts)} cannot be reached: {why}") from None
+        raise NotReady(f"{address.origin} cannot be reached: {why}") from None
 
 
-def split(url: str) -> SplitResult:
-    """The parts of a URL that can be asked. Raises ``InvalidInput``."""
-    try:
-        parts = urlsplit(url)
-        known = parts.scheme in PORTS and bool(parts.hostname) and parts.port != 0
-    except ValueError:
-        known = False
-    if not known:
-        raise InvalidInput(f"{url!r} is no URL that can be asked; give one like https://cloud.example:8000")
-    if parts.username is not None or parts.password is not None:
-        raise InvalidInput(f"the URL of {parts.hostname} holds a name or password; give those as a header")
-    return parts
-
-
-def _head(method: str, parts: SplitResult, body: bytes, headers: Mapping[str, str]) -> h11.Request:
-    path = quote(parts.path or "/", safe="/%:@!$&'()*+,;=~") + ("?" + parts.query if parts.query else "")
+def _head(method: str, address: Address, body: bytes, headers: Mapping[str, str]) -> h11.Request:
     lines = {"connection": "close", "content-length": str(len(body)), "accept-encoding": "identity"}
     lines |= {name.lower(): value for name, value in headers.items()}
     try:
-        host = parts.netloc.encode("idna").decode()
-        return h11.Request(method=method, target=path, headers=[("host", host), *lines.items()])
-    except (h11.LocalProtocolError, UnicodeError) as error:
-        raise InvalidInput(f"the request to {_place(parts)} cannot be sent: {error}") from None
+        return h11.Request(method=method, target=address.target, headers=[("host", address.authority), *lines.items()])
+    except (h11.LocalProtocolError, UnicodeError):  # what they say shows the header, which may be a secret
+        raise InvalidInput(f"the request to {address.origin} cannot be sent: a header holds what none may") from None
 
 
-async def _exchange(parts: SplitResult, head: h11.Request, body: bytes, most_bytes: int) -> Response:
+async def _exchange(address: Address, head: h11.Request, body: bytes, most_bytes: int) -> Response:
     """One connection: all of the request out, all of the answer in."""
-    context = await asyncio.to_thread(_certificates) if parts.scheme == "https" else None
-    reader, writer = await asyncio.open_connection(parts.hostname, parts.port or PORTS[parts.scheme], ssl=context)
+    context = await asyncio.to_thread(_certificates) if address.tls else None
+    reader, writer = await asyncio.open_connection(address.host, address.port, ssl=context)
     try:
         protocol = h11.Connection(h11.CLIENT)
         sent = (protocol.send(head), protocol.send(h11.Data(body)), protocol.send(h11.EndOfMessage()))
@@ -149,8 +132,3 @@ async def _answer(protocol: h11.Connection, reader: asyncio.StreamReader, most_b
 @functools.cache
 def _certificates() -> ssl.SSLContext:
     return ssl.create_default_context()
-
-
-def _place(parts: SplitResult) -> str:
-    """Whom was asked; no path, which may hold a secret."""
-    return f"{parts.scheme}://{parts.netloc}"

@@ -7,7 +7,9 @@ where the client leaves, nobody waits for its prediction any more. Knows no mode
 from __future__ import annotations
 
 import asyncio
+import functools
 import logging
+import time
 from contextlib import suppress
 from email.utils import formatdate
 from http import HTTPStatus
@@ -19,6 +21,7 @@ import orjson
 
 from forwardpass.edge.endpoints import Answer, failed
 from forwardpass.edge.exchange import EdgeExchange, head_for
+from forwardpass.edge.reader import Reader
 from forwardpass.errors import BackendFailed, ForwardpassError, TooLarge
 from forwardpass.server.http.exchange import create_head, decompressed
 from forwardpass.server.served import ServedModel, clock
@@ -29,10 +32,10 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-CHUNK = 64 * 1024  # bytes read at a time
+CHUNK = 256 * 1024  # bytes read at a time
 MOST_HEAD = 32 * 1024  # bytes of a request's line and headers
-MOST_AHEAD = 256 * 1024  # bytes of later requests that are read while one is answered
 LINGER = 2.0  # seconds a refused upload is read and thrown away, so that the refusal can be read
+PHRASES = {status.value: status.phrase.encode() for status in HTTPStatus} | {499: b"Client Closed Request"}
 
 
 class Refused(Exception):
@@ -47,9 +50,7 @@ class Refused(Exception):
 class Connection:
     """One connection: requests in, answers out, one after the other."""
 
-    def __init__(
-        self, door: Door, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, task: asyncio.Task[Any]
-    ) -> None:
+    def __init__(self, door: Door, reader: Reader, writer: asyncio.StreamWriter, task: asyncio.Task[Any]) -> None:
         self.task = task
         self._door = door
         self._reader = reader
@@ -91,8 +92,7 @@ class Connection:
     async def _head(self) -> h11.Request:
         self._idle = not self._protocol.trailing_data[0]
         try:
-            async with asyncio.timeout(self._door.settings.keep_alive):
-                event = await self._event()
+            event = await self._event(self._end(self._door.settings.keep_alive))
         except TimeoutError:
             if self._protocol.trailing_data[0]:
                 raise Refused(408, "the request did not arrive in time") from None
@@ -109,13 +109,12 @@ class Connection:
             raise self._too_large(request)
         if self._protocol.they_are_waiting_for_100_continue:
             self._write(h11.InformationalResponse(status_code=100, headers=[]))
-        body = bytearray()
+        body, end = bytearray(), self._end(seconds)
         try:
-            async with asyncio.timeout(seconds):
-                while isinstance(event := await self._event(), h11.Data):
-                    body += event.data
-                    if len(body) > most:
-                        raise self._too_large(request)
+            while isinstance(event := await self._event(end), h11.Data):
+                body += event.data
+                if len(body) > most:
+                    raise self._too_large(request)
         except TimeoutError:
             raise Refused(408, f"the request did not arrive within {seconds:g} s") from None
         return bytes(body)
@@ -130,10 +129,17 @@ class Connection:
             self._door.dataplane.refused(route.served, exchange, error)
         return Refused(413, error.message)
 
-    async def _event(self) -> Any:
-        """The next thing the client said. Raises ``EOFError`` where it left in the middle of a request."""
+    def _end(self, seconds: float) -> float:
+        return asyncio.get_running_loop().time() + seconds
+
+    async def _event(self, end: float) -> Any:
+        """The next thing the client said, before ``end`` by the loop's clock, else ``TimeoutError``.
+
+        Raises ``EOFError`` where it left in the middle of a request.
+        """
         while (event := self._protocol.next_event()) is h11.NEED_DATA:
-            data = await self._reader.read(CHUNK)
+            async with asyncio.timeout_at(end):
+                data = await self._reader.read(CHUNK)
             if not data and self._protocol.their_state is not h11.IDLE:
                 raise EOFError
             self._protocol.receive_data(data)
@@ -192,46 +198,36 @@ class Connection:
 
     async def _awaited(self, exchange: EdgeExchange, served: ServedModel) -> Answer:
         """The answer, once there; where the client leaves before, nobody waits for it any more."""
-        leaving = asyncio.ensure_future(self._left())
-        try:
-            both: set[asyncio.Future[Any]] = {exchange.awaited, leaving}
-            await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
-            if not exchange.awaited.done() and (leaving.result() or exchange.waiting) and served.scheduler is not None:
-                served.scheduler.cancel(exchange)  # it is gone, or sends no more before its turn has come
-            return await exchange.awaited
-        finally:
-            leaving.cancel()
-            await asyncio.wait({leaving})  # before the next reads
+
+        def give_up() -> None:
             if not exchange.done and served.scheduler is not None:
                 served.scheduler.cancel(exchange)
 
-    async def _left(self) -> bool:
-        """Returns when the client sends no more: true where it is gone. What it sends ahead is kept."""
-        while len(self._protocol.trailing_data[0]) < MOST_AHEAD:
-            try:
-                data = await self._reader.read(CHUNK)
-            except OSError:
-                return True
-            self._protocol.receive_data(data)
-            if not data:
-                return False
-        await asyncio.get_running_loop().create_future()  # it sends, so it is there
-        return True
+        def ended(gone: bool) -> None:
+            if gone or exchange.waiting:  # it sends no more, and its turn has not come
+                give_up()
+
+        self._reader.tell(ended)
+        try:
+            return await exchange.awaited
+        finally:
+            self._reader.tell(None)
+            give_up()
 
     # Writing
 
     async def _send(self, request: h11.Request, answer: Answer) -> None:
         body = answer.body
         headers = [
-            (b"date", formatdate(usegmt=True).encode()),
+            (b"date", _date(int(time.time()))),
             *answer.headers,
             (b"content-length", b"%d" % len(body)),
         ]
         if self._door.draining:
             headers.append((b"connection", b"close"))
-        reason = _phrase(answer.status)
+        head = h11.Response(status_code=answer.status, headers=headers, reason=PHRASES[answer.status])
         sent = [h11.Data(data=body)] if request.method != b"HEAD" and body else []
-        self._write(h11.Response(status_code=answer.status, headers=headers, reason=reason), *sent, h11.EndOfMessage())
+        self._write(head, *sent, h11.EndOfMessage())
         await self._drain()
         if self._protocol.our_state is h11.MUST_CLOSE:
             await self._linger()
@@ -241,8 +237,9 @@ class Connection:
         self._writer.write(b"".join(self._protocol.send(event) or b"" for event in events))
 
     async def _drain(self) -> None:
-        async with asyncio.timeout(self._door.settings.send_timeout):
-            await self._writer.drain()
+        if self._writer.transport.get_write_buffer_size():
+            async with asyncio.timeout(self._door.settings.send_timeout):
+                await self._writer.drain()
 
     async def _refuse(self, status: int, message: str) -> None:
         """The last answer: what still arrives cannot be understood, or is not wanted."""
@@ -253,7 +250,7 @@ class Connection:
         if status == 503:
             headers.append(("retry-after", "1"))
         with suppress(OSError, TimeoutError):
-            response = h11.Response(status_code=status, headers=headers, reason=_phrase(status))
+            response = h11.Response(status_code=status, headers=headers, reason=PHRASES[status])
             self._write(response, h11.Data(data=body), h11.EndOfMessage())
             await self._drain()
             await self._linger()
@@ -280,5 +277,6 @@ def _length(request: h11.Request) -> int:
     return next((int(value) for name, value in request.headers if name == b"content-length"), 0)
 
 
-def _phrase(status: int) -> str:
-    return HTTPStatus(status).phrase if status in set(HTTPStatus) else "Client Closed Request"
+@functools.lru_cache(maxsize=1)
+def _date(second: int) -> bytes:
+    return formatdate(second, usegmt=True).encode()

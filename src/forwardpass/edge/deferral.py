@@ -16,7 +16,8 @@ from forwardpass.edge.outbox.deferred import Deferred
 from forwardpass.edge.outbox.entry import Kind
 from forwardpass.edge.outbox.outbox import Outbox
 from forwardpass.edge.outputs.base import Output
-from forwardpass.edge.predictor import Asked, answers_of, ask, instances_of, new_id
+from forwardpass.edge.prediction import new_id
+from forwardpass.edge.predictor import FromInput, answers_of, ask, instances_of
 from forwardpass.edge.rates import INSIDE
 from forwardpass.errors import ForwardpassError, InvalidInput, NotFound
 from forwardpass.server.composed import PutOff
@@ -51,6 +52,10 @@ class Deferral:
     async def run(self) -> None:
         await self._deferred.run()
 
+    async def close(self) -> None:
+        """After ``run`` was cancelled and the outputs were closed, before the outbox is."""
+        await self._deferred.close()
+
     def defer(self, put_off: PutOff) -> None:
         """Neither waits nor raises. A request that has no id gets one, by which its caller will know the answer."""
         request = put_off.request
@@ -63,7 +68,7 @@ class Deferral:
 
     async def _keep(self, put_off: PutOff) -> None:
         request, served = put_off.request, put_off.served
-        source, stable = (request.source, request.stable) if isinstance(request, Asked) else (request.door, False)
+        source, stable = (request.source, request.stable) if isinstance(request, FromInput) else (request.door, False)
         instances = instances_of(put_off.columns, served)
         answers = answers_of(_shared(put_off.answers, put_off.answers), True)
         rows = put_off.rows.tolist()
@@ -80,8 +85,7 @@ class Deferral:
         return answers_of(_shared(outputs, [spec.name for spec in cascade.signature.outputs]), True)
 
     async def _deliver(self, message: dict[str, Any]) -> None:
-        for output in self._outputs:
-            await output.send(message)
+        await asyncio.gather(*(output.deliver(message) for output in self._outputs))
 
     def _models(self, name: str) -> tuple[ServedModel, ServedModel]:
         """The cascade of that name and its last member. Raises ``InvalidInput`` where there is none any more."""

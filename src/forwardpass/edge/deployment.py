@@ -116,14 +116,14 @@ class Deployment:
             except ForwardpassError as error:
                 return error.message
             log.info("switching to %s", slot)
-            watch = Watch(self._rates.health(old.main.name), self._limits(new.main), self._clock)
+            before = self._rates.health(old.main.name, old.main.version)
+            watch = Watch(before, self._limits(new.main), self._clock)
             places = {served: old.models[name] for name, served in new.models.items() if name in old.models}
             self._probation = Probation(new.main, places, self._clock)
             try:
                 await self._adopt(new, old)
                 why = await self._watched(new, watch, self._probation)
                 if why:
-                    log.error("%s is taken back: %s", slot, why)
                     await self._adopt(old, new)
                     await self._abandon(new)
                 else:

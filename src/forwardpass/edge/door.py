@@ -13,6 +13,7 @@ from typing import Protocol
 from forwardpass.edge.connection import Connection
 from forwardpass.edge.endpoints import Endpoints
 from forwardpass.edge.probation import Ask, T
+from forwardpass.edge.reader import Reader
 from forwardpass.edge.settings import AgentSettings
 from forwardpass.server.dataplane import DataPlane
 from forwardpass.server.http.exchange import Exchange, Route
@@ -44,7 +45,7 @@ class Door:
 
     async def start(self, sock: socket.socket) -> None:
         """Take connections on a socket that is bound."""
-        self._servers.append(await asyncio.start_server(self._serve, sock=sock))
+        self._servers.append(await asyncio.get_running_loop().create_server(self._protocol, sock=sock))
 
     async def stop(self, timeout: float) -> None:
         """Take no more connections, finish what is under way within ``timeout`` seconds, close the rest."""
@@ -76,7 +77,11 @@ class Door:
     def route(self, path: str) -> Route | None:
         return self._routes.get(path)
 
-    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    def _protocol(self) -> asyncio.BaseProtocol:
+        reader = Reader()
+        return asyncio.StreamReaderProtocol(reader, lambda _, writer: self._serve(reader, writer))
+
+    async def _serve(self, reader: Reader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
         assert task is not None
         connection = Connection(self, reader, writer, task)

@@ -10,6 +10,8 @@ import os
 import shutil
 from pathlib import Path
 
+from forwardpass.errors import words
+
 TEMPORARY = ".tmp"  # the end of names that are not read by anyone, and may be removed at any time
 
 
@@ -52,6 +54,12 @@ def sync_tree(folder: Path) -> None:
         for name in names:
             sync(Path(above, name))
         sync(Path(above))
+
+
+def refusal(error: OSError) -> str:
+    """What the disk did not do, for people."""
+    file = f"{error.filename}: " if error.filename else ""
+    return f"{file}{words(error)}; make room or mend the disk"
 
 
 def sync(path: Path) -> None:

@@ -1,7 +1,7 @@
 """An agent's home: one folder that holds all it keeps, and the names of what lies in it.
 
     HOME/agent.yaml      settings (optional)       HOME/outbox.sqlite  what waits for the cloud
-    HOME/keys/*.pub      keys that are trusted     HOME/updates/       metadata, downloads, releases that failed
+    HOME/keys/*.pub      keys that are trusted     HOME/updates/       metadata, downloads, what failed
     HOME/slots/a|b/      an unpacked bundle each   HOME/agent.sock     status
     HOME/state.json      which slot is active      HOME/agent.lock     held by the agent that runs
 
@@ -50,6 +50,10 @@ class Home:
     @property
     def updates(self) -> Path:
         return self.folder / "updates"
+
+    @property
+    def failures(self) -> Path:
+        return self.updates / "failed.json"
 
     @property
     def socket(self) -> Path:

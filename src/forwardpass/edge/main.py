@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from forwardpass.edge.start import MakeComposer
 
 HOME = Path("/var/lib/forwardpass")
+OF_THE_CALL = {"action", "home", "systemd", "json"}  # no flags of a unit: they say what is done now, and for which home
 LEVELS = ("debug", "info", "warning", "error")
 EXAMPLE = """\
 example:
@@ -122,15 +123,19 @@ def _print_unit(given: argparse.Namespace) -> int:
     from forwardpass.edge.systemd import unit
     from forwardpass.errors import InvalidSettings
 
-    words = [("--bundle", given.bundle), ("--updates", given.updates), ("--cloud", given.cloud), ("--port", given.port)]
-    arguments = [text for name, value in words if value is not None for text in (name, _absolute(value))]
     try:
         drain_timeout = read_agent_settings(given.home, {}).drain_timeout
     except PermissionError:
         raise InvalidSettings(f"{given.home} cannot be looked at: run this as its owner, or as root") from None
-    print(unit(given.home, arguments, drain_timeout), end="")  # noqa: T201
+    print(unit(given.home, list(_flags(given)), drain_timeout), end="")  # noqa: T201
     return 0
 
 
-def _absolute(value: object) -> str:
-    return str(value.absolute() if isinstance(value, Path) else value)
+def _flags(given: argparse.Namespace) -> Iterator[str]:
+    """All that was given and says how the agent runs, as words again; files wherever it is started from."""
+    for name, value in vars(given).items():
+        values = value if isinstance(value, list) else [value]
+        for item in values if name not in OF_THE_CALL else ():
+            if item is not None:
+                yield f"--{name.replace('_', '-')}"
+                yield str(item.absolute() if isinstance(item, Path) else item)

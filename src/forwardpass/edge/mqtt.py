@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -22,6 +23,7 @@ from forwardpass.config import doc
 from forwardpass.errors import InvalidSettings
 
 ANSWER = 5.0  # seconds in which the broker must answer
+PORTS = {"mqtt": 1883, "mqtts": 8883}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,11 +45,7 @@ class Broker:
     keepalive: int = field(default=30, metadata=doc("seconds after which a silent broker counts as gone, nearly"))
 
     def __post_init__(self) -> None:
-        parts = urlsplit(self.url)
-        if parts.scheme not in ("mqtt", "mqtts") or not parts.hostname or _port(self.url) is None:
-            raise InvalidSettings(f"mqtt: url must be like mqtt://host:1883 or mqtts://host:8883, got {self.url!r}")
-        if parts.username or parts.password:
-            raise InvalidSettings("mqtt: url must hold no user; say username and password_file instead")
+        _place(self.url)
         if self.keepalive < 1:
             raise InvalidSettings(f"mqtt: keepalive must be at least 1 second, got {self.keepalive}")
 
@@ -59,19 +57,20 @@ async def connect(broker: Broker, client_id: str | None, *, by_hand: bool = Fals
     Without a ``client_id`` the session ends with the connection. ``by_hand``: messages are acknowledged by
     ``acknowledge``; else when they have arrived.
     """
-    parts = urlsplit(broker.url)
+    scheme, host, port = _place(broker.url)
     client = aiomqtt.Client(
-        parts.hostname or "",
-        _port(broker.url) or 0,
+        host,
+        port,
         username=broker.username,
         password=_password(broker),
         identifier=client_id,
         clean_session=client_id is None,
-        tls_context=_tls(broker) if parts.scheme == "mqtts" else None,
+        tls_context=_tls(broker) if scheme == "mqtts" else None,
         keepalive=broker.keepalive,
         timeout=ANSWER,
     )
     _inside(client).manual_ack_set(by_hand)
+    _inside(client).on_connect = partial(_keep_flags, _inside(client).on_connect)
     await _finish(asyncio.ensure_future(client.__aenter__()), client)
     try:
         yield client
@@ -85,9 +84,20 @@ def acknowledge(client: aiomqtt.Client, number: int) -> None:
     _inside(client).ack(number, 1)
 
 
+def session_present(client: aiomqtt.Client) -> bool:
+    """Whether the broker had a session of this client when it connected; else it sends nothing again."""
+    return bool(_inside(client).user_data_get().session_present)
+
+
 def _inside(client: aiomqtt.Client) -> Any:
-    """The client of paho that aiomqtt drives: it has words for acknowledging, which aiomqtt has not."""
+    """The client of paho that aiomqtt drives: it has words for what aiomqtt has not."""
     return client._client
+
+
+def _keep_flags(on_connect: Callable[..., None], client: Any, userdata: Any, flags: Any, *more: Any) -> None:
+    """Keep what the broker says of a connection where ``session_present`` finds it."""
+    client.user_data_set(flags)
+    on_connect(client, userdata, flags, *more)
 
 
 async def _finish(opening: asyncio.Future[aiomqtt.Client], client: aiomqtt.Client) -> None:
@@ -102,11 +112,18 @@ async def _finish(opening: asyncio.Future[aiomqtt.Client], client: aiomqtt.Clien
         raise
 
 
-def _port(url: str) -> int | None:
+def _place(url: str) -> tuple[str, str, int]:
+    """Scheme, host and port. Raises ``InvalidSettings``."""
+    if "@" in url:  # before anything else is wrong with it, and is said with a password in it
+        raise InvalidSettings("mqtt: url must hold no user; say username and password_file instead")
     try:
-        return urlsplit(url).port or (8883 if url.startswith("mqtts:") else 1883)
-    except ValueError:
-        return None
+        parts = urlsplit(url)
+        scheme, host, port = parts.scheme, parts.hostname or "", parts.port or PORTS[parts.scheme]
+    except (ValueError, KeyError):
+        host = ""
+    if not host:
+        raise InvalidSettings(f"mqtt: url must be like mqtt://host:1883 or mqtts://host:8883, got {url!r}")
+    return scheme, host, port
 
 
 def _password(broker: Broker) -> str | None:

@@ -6,6 +6,7 @@ from (``source`` is a text) nor where it goes.
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -36,3 +37,8 @@ class Prediction:
     error: str | None = None
     seconds: float = 0.0
     stable: bool = False
+
+
+def new_id() -> str:
+    """A name that nothing else has; drawn, so that one whose writing was lost is never used again."""
+    return secrets.token_hex(12)

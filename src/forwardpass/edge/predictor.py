@@ -6,21 +6,20 @@ input need not know what can. Knows no input, no output and no network.
 
 from __future__ import annotations
 
-import asyncio
 import base64
 import logging
-import secrets
 import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
-from forwardpass.edge.prediction import Prediction
+from forwardpass.edge.prediction import Prediction, new_id
 from forwardpass.edge.probation import Asking, ask_alone
 from forwardpass.engine.rows import columns_from_instances, instances_from_columns
 from forwardpass.errors import BackendFailed, ForwardpassError
-from forwardpass.scheduler import Request
+from forwardpass.server import asking
+from forwardpass.server.asking import Asked
 from forwardpass.server.dataplane import DataPlane
 from forwardpass.server.served import ServedModel, clock
 from forwardpass.types import Columns, DType, InputType, Outcome
@@ -92,14 +91,7 @@ async def ask(
 ) -> Columns:
     """The outputs of a version for V1 instances. Raises ``ForwardpassError``; cancelled, so is the request."""
     served.require_ready()
-    request = Asked(_columns(rows, served), served, source, id, stable)
-    try:
-        dataplane.infer(served, request)
-        return await request.answer
-    except asyncio.CancelledError:
-        if served.scheduler is not None:
-            served.scheduler.cancel(request)
-        raise
+    return await asking.ask(dataplane, served, FromInput(_columns(rows, served), served, source, id, stable))
 
 
 async def answer(dataplane: DataPlane, served: ServedModel, rows: Sequence[Any], source: str) -> list[Any]:
@@ -118,37 +110,22 @@ def _columns(rows: Sequence[Any], served: ServedModel) -> Columns:
         raise BackendFailed(f"the rows could not be read ({type(error).__name__}); the agent's log says why") from None
 
 
-class Asked(Request):
-    """A request whose end is awaited. Its door is the kind of the source, such as ``mqtt``."""
+class FromInput(Asked):
+    """Rows of an input. Its door is the kind of the source, such as ``mqtt``."""
 
     def __init__(self, columns: Columns, served: ServedModel, source: str, id: str, stable: bool) -> None:
-        self.answer: asyncio.Future[Columns] = asyncio.get_running_loop().create_future()
+        super().__init__(columns, clock() + served.limits.timeout)
         self.id = id
         self.stable = stable
         self.source = source
         self.door = source.partition(":")[0]
-        self.arrived = clock()
-        self.deadline = self.arrived + served.limits.timeout
-        self.columns = columns
-        self.rows = len(next(iter(columns.values()))) if served.signature.batched and columns else 1
+        self.rows = self.rows if served.signature.batched else 1
         self.nbytes = sum(array.nbytes for array in columns.values())
         if any(None in spec.tensor.shape[1:] for spec in served.signature.inputs):
             self.key = tuple(array.shape[1:] for array in columns.values())
 
-    def succeed(self, outputs: Columns) -> None:
-        if not self.answer.done():
-            self.answer.set_result(outputs)
-
-    def fail(self, error: ForwardpassError) -> None:
-        if not self.answer.done():
-            self.answer.set_exception(error)
-
 
 # Columns as what JSON can say
-
-
-def new_id() -> str:
-    return secrets.token_hex(12)
 
 
 def answers_of(outputs: Columns, batched: bool) -> list[Any]:

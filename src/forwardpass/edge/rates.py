@@ -26,6 +26,7 @@ INSIDE = frozenset((GOLDEN, "cascade", "deferred"))  # doors of what the agent a
 class _Ended:
     at: float
     model: str
+    version: str
     rows: int
     seconds: float
     outcome: Outcome
@@ -67,7 +68,8 @@ class Rates:
             self.rows += 0 if failed else record.rows
             self.errors += failed
             if record.rows and record.outcome not in NOT_COUNTED:  # no rows: a body that could not be read
-                self._ended.append(_Ended(now, record.model, record.rows, record.total, record.outcome))
+                ended = _Ended(now, record.model, record.version, record.rows, record.total, record.outcome)
+                self._ended.append(ended)
 
     def last_minute(self) -> Minute:
         ended = list(self._lately(self._clock() - MINUTE))
@@ -82,10 +84,11 @@ class Rates:
             quantile(times, 0.99),
         )
 
-    def health(self, model: str) -> Health:
-        """Errors of a model in the last minute. Rows that it refused are neither errors nor predictions here."""
+    def health(self, model: str, version: str) -> Health:
+        """Errors of a version in the last minute. Rows that it refused are neither errors nor predictions here."""
         lately = self._lately(self._clock() - MINUTE)
-        ended = [item for item in lately if item.model == model and item.outcome not in REFUSED]
+        own = (item for item in lately if (item.model, item.version) == (model, version))
+        ended = [item for item in own if item.outcome not in REFUSED]
         return Health(len(ended), sum(item.failed for item in ended))
 
     def _lately(self, since: float) -> Iterator[_Ended]:

@@ -9,8 +9,8 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any, overload
 
-from forwardpass.edge.prediction import Prediction
-from forwardpass.edge.predictor import answers_of, confidence_of, instances_of, is_provisional, new_id
+from forwardpass.edge.prediction import Prediction, new_id
+from forwardpass.edge.predictor import answers_of, confidence_of, instances_of, is_provisional
 from forwardpass.server.http.exchange import Exchange
 from forwardpass.server.served import ServedModel
 from forwardpass.types import Columns

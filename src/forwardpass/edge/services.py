@@ -1,6 +1,6 @@
 """What runs beside the predictions, each as a ``Service`` of the agent: the outbox, and updates.
 
-Glue: knows the agent on one side and the outbox or the updater on the other, and neither knows the other.
+Glue: knows the outbox, the trials and the updater; none of them knows another, or the agent.
 """
 
 from __future__ import annotations
@@ -9,12 +9,14 @@ import asyncio
 import logging
 from typing import TYPE_CHECKING, Any
 
-from forwardpass.edge.agent import Agent
+from forwardpass.edge import durable
 from forwardpass.edge.deferral import Deferral
+from forwardpass.edge.install import Installed
 from forwardpass.edge.outbox.outbox import Outbox
 from forwardpass.edge.outbox.upload import Uploader
 from forwardpass.edge.prediction import Prediction
-from forwardpass.edge.slots import Slot, Slots
+from forwardpass.edge.slots import Slot
+from forwardpass.edge.trials import Trials
 
 if TYPE_CHECKING:
     from forwardpass.edge.updates.updater import Updater
@@ -51,44 +53,38 @@ class OutboxService:
         }
 
     async def close(self) -> None:
+        if self._deferral is not None:
+            await self._deferral.close()
         await self._outbox.close()
 
 
 class UpdateService:
     """First a bundle that was handed over at the start, where one was; then updates, where some are looked for."""
 
-    def __init__(self, agent: Agent, slots: Slots, installed: Slot | None, updater: Updater | None) -> None:
-        self._agent = agent
-        self._slots = slots
-        self._installed = installed
+    def __init__(self, trials: Trials, installed: Installed, updater: Updater | None) -> None:
+        self._trials = trials
+        self._bundle = installed.beside
+        self._error = installed.error
         self._updater = updater
-        self._error = ""
 
     async def run(self) -> None:
-        installed, self._installed = self._installed, None  # once: an update may follow it
-        if installed is not None:
-            self._error = await self._agent.deployment.switch(installed)
-            if self._error:
-                log.error("%s is not used: %s", installed, self._error)
-            else:
-                self._error = self._activated(installed)
+        bundle, self._bundle = self._bundle, None  # once: an update may follow it
+        if bundle is not None:
+            self._error = await self._tried(bundle)
         if self._updater is not None:
             await self._updater.run()
 
-    def _activated(self, slot: Slot) -> str:
-        """Make it what the next start begins with; "", or why that cannot be: updates are looked for either way."""
+    async def _tried(self, bundle: Slot) -> str:
         try:
-            self._slots.activate(slot)
+            why = await self._trials.run(bundle)
         except OSError as error:
-            why = f"{slot} runs, but the next start begins with the one before: {error.strerror or error}"
-            log.error("%s", why)
-            return why
-        log.info("%s runs now", slot)
-        return ""
+            why = durable.refusal(error)
+            log.error("%s is not used: %s", bundle, why)
+        return why and f"{bundle} is not used: {why}"
 
     async def status(self) -> dict[str, Any]:
         status = {} if self._updater is None else self._updater.status()
-        return {"name": "updates", "bundle_error": self._error, **status}
+        return {"name": "updates", "error": self._trials.problem, "bundle_error": self._error, **status}
 
     async def close(self) -> None:
         pass

@@ -6,56 +6,85 @@ Knows no input, output or update: what configures those stays a mapping here and
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal
 
 from forwardpass.config import decode, decode_mapping, doc, read_yaml
+from forwardpass.edge.updates.release import NAME
 from forwardpass.errors import InvalidSettings
 
 SETTINGS_FILE = "agent.yaml"
 MIB = 1024 * 1024
+MILLION = 1_000_000
+HOUR, DAY = 3600, 86400  # seconds
+
+
+def number(text: str, least: float, most: float) -> dict[str, Any]:
+    """``doc`` of a field that takes numbers from ``least`` to ``most``."""
+    return {**doc(text), "range": (least, most)}
+
+
+def _check_numbers(settings: Any) -> None:
+    """Raises ``ValueError`` for one out of its range, as infinity and what is no number are out of all."""
+    for item in fields(settings):
+        value, allowed = getattr(settings, item.name), item.metadata.get("range")
+        if allowed and value is not None and not allowed[0] <= value <= allowed[1]:
+            raise ValueError(f"{item.name} must be from {allowed[0]} to {allowed[1]}, got {value}")
 
 
 @dataclass(frozen=True)
 class OutboxSettings:
     """What is kept for the cloud, and what of it may leave the device."""
 
-    most_bytes: int = field(default=64 * MIB, metadata=doc("most bytes that may wait on the device"))
+    most_bytes: int = field(
+        default=64 * MIB, metadata=number("most bytes that may wait on the device", 1 << 16, 1 << 40)
+    )
     privacy: Literal["nothing", "outputs", "unsure", "all"] = field(
         default="outputs", metadata=doc("what may leave the device: `nothing`, `outputs`, `unsure` or `all`")
     )
     usage: bool | None = field(
         default=None, metadata=doc("whether counts of predictions may leave; default: unless `privacy` is `nothing`")
     )
-    upload_every: float = field(default=10.0, metadata=doc("seconds between uploads while there is a network"))
-    unsure_below: float = field(default=0.8, metadata=doc("confidence below which a row counts as unsure"))
+    upload_every: float = field(
+        default=10.0, metadata=number("seconds between uploads while there is a network", 0.01, DAY)
+    )
+    unsure_below: float = field(default=0.8, metadata=number("confidence below which a row counts as unsure", 0, 1))
+
+    def __post_init__(self) -> None:
+        _check_numbers(self)
 
 
 @dataclass(frozen=True)
 class WatchSettings:
     """When a new version is taken back after it was switched to."""
 
-    seconds: float = field(default=60.0, metadata=doc("how long it is watched after the switch"))
-    predictions: int = field(default=20, metadata=doc("least predictions by which it is judged"))
-    crashes: int = field(default=0, metadata=doc("most times its worker may die"))
-    more_errors: float = field(default=0.05, metadata=doc("most by which its share of errors may be above before"))
-    p99: float | None = field(
-        default=None, metadata=doc("most seconds that 99 of 100 predictions may take; default: the model's timeout")
+    seconds: float = field(default=60.0, metadata=number("how long it is watched after the switch", 0, 30 * DAY))
+    predictions: int = field(default=20, metadata=number("least predictions by which it is judged", 0, MILLION))
+    crashes: int = field(default=0, metadata=number("most times its worker may die", 0, MILLION))
+    more_errors: float = field(
+        default=0.05, metadata=number("most by which its share of errors may be above before", 0, 1)
     )
+    p99: float | None = field(
+        default=None,
+        metadata=number("most seconds that 99 of 100 predictions may take; default: the model's timeout", 0.0001, HOUR),
+    )
+
+    def __post_init__(self) -> None:
+        _check_numbers(self)
 
 
 @dataclass(frozen=True)
 class AgentSettings:
     """All of ``agent.yaml``."""
 
-    port: int = field(default=8100, metadata=doc("HTTP port on localhost; 0 takes a free one"))
+    port: int = field(default=8100, metadata=number("HTTP port on localhost; 0 takes a free one", 0, 65535))
     inputs: tuple[dict[str, Any], ...] = field(default=(), metadata=doc("inputs besides HTTP, each with its `type`"))
     outputs: tuple[dict[str, Any], ...] = field(default=(), metadata=doc("where every prediction goes, by `type`"))
     mqtt: dict[str, Any] = field(default_factory=dict, metadata=doc("the broker that rules publish to"))
     updates: str | None = field(default=None, metadata=doc("URL of the update repository"))
     channel: str = field(default="stable", metadata=doc("channel of updates that this device follows"))
-    check_every: float = field(default=3600.0, metadata=doc("seconds between looks for an update"))
+    check_every: float = field(default=3600.0, metadata=number("seconds between looks for an update", 1, 30 * DAY))
     cloud: str | None = field(
         default=None, metadata=doc("base URL of the server that takes the outbox and answers for remote models")
     )
@@ -67,15 +96,28 @@ class AgentSettings:
         default=None, metadata=doc("what is kept for the cloud; default: there is an outbox where there is a `cloud`")
     )
     watch: WatchSettings = field(default_factory=WatchSettings, metadata=doc("when an update is taken back"))
-    max_body_bytes: int = field(default=16 * MIB, metadata=doc("largest request body"))
-    max_connections: int = field(default=64, metadata=doc("most open connections; more are refused (503)"))
-    receive_timeout: float = field(default=30.0, metadata=doc("seconds in which a request must have arrived"))
-    send_timeout: float = field(default=30.0, metadata=doc("seconds a client may leave an answer unread"))
-    keep_alive: float = field(default=75.0, metadata=doc("seconds an idle connection is kept"))
-    drain_timeout: float = field(default=10.0, metadata=doc("seconds that what is under way may take after SIGTERM"))
+    max_body_bytes: int = field(default=16 * MIB, metadata=number("largest request body", 1, 1 << 32))
+    max_connections: int = field(default=64, metadata=number("most open connections; more are refused (503)", 1, 65535))
+    receive_timeout: float = field(
+        default=30.0, metadata=number("seconds in which a request must have arrived", 0.1, HOUR)
+    )
+    send_timeout: float = field(default=30.0, metadata=number("seconds a client may leave an answer unread", 0.1, HOUR))
+    keep_alive: float = field(default=75.0, metadata=number("seconds an idle connection is kept", 0.1, DAY))
+    drain_timeout: float = field(
+        default=10.0, metadata=number("seconds that what is under way may take after SIGTERM", 0, HOUR)
+    )
     log_level: Literal["debug", "info", "warning", "error"] = field(
         default="info", metadata=doc("`debug`, `info`, `warning` or `error`")
     )
+
+    def __post_init__(self) -> None:
+        _check_numbers(self)
+        if not NAME.fullmatch(self.channel):
+            raise ValueError(
+                f"channel must be letters, digits, '.', '_' and '-', a letter or digit first, got {self.channel!r}"
+            )
+        if self.cloud_token_file is not None and self.cloud is None:
+            raise ValueError("cloud_token_file is for the `cloud`, which is not given")
 
 
 def read_agent_settings(home: Path, flags: Mapping[str, Any]) -> AgentSettings:
@@ -83,10 +125,5 @@ def read_agent_settings(home: Path, flags: Mapping[str, Any]) -> AgentSettings:
     file = home / SETTINGS_FILE
     written = decode_mapping(read_yaml(file, InvalidSettings), str(file), InvalidSettings) if file.is_file() else {}
     given = {name: value for name, value in flags.items() if value is not None}
-    settings = decode(AgentSettings, {**written, **given}, str(file), InvalidSettings)
-    if not 0 <= settings.port <= 65535:
-        where = "--port" if "port" in given else f"{file}: port"
-        raise InvalidSettings(f"{where} must be between 0 and 65535, got {settings.port}")
-    if settings.cloud_token_file is not None and settings.cloud is None:
-        raise InvalidSettings(f"{file}: cloud_token_file is for the `cloud`, which is not given")
-    return settings
+    decode(AgentSettings, given, "the command line", InvalidSettings)  # first: the file is not to blame for a flag
+    return decode(AgentSettings, {**written, **given}, str(file), InvalidSettings)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import base64
 import binascii
 import hashlib
+import logging
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
     PrivateKey = Ed25519PrivateKey
     PublicKey = Ed25519PublicKey
     Keys = Mapping[str, PublicKey]
+
+log = logging.getLogger(__name__)
 
 PUBLIC_ENDING = ".pub"
 MOST_BYTES = 64 * 1024  # of a key or signature file; a real one has hundreds
@@ -67,7 +70,7 @@ def create_key(file: Path) -> str:
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
         _write_new(file, key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()), 0o600)
-        _write_new(public, _public_pem(key.public_key()), 0o644)
+        _write_new(public, public_pem(key.public_key()), 0o644)
     except OSError as reason:
         raise InvalidSettings(f"{reason.filename or file}: the key cannot be written: {reason.strerror}") from None
     return key_id(key.public_key())
@@ -88,15 +91,32 @@ def read_private_key(file: Path) -> PrivateKey:
 
 
 def read_public_keys(path: Path) -> dict[str, PublicKey]:
-    """Public keys by id: of one file, or of every ``*.pub`` in a folder. Raises ``InvalidSettings``."""
-    files = sorted(path.glob(f"*{PUBLIC_ENDING}")) if path.is_dir() else [path]
-    keys = [_read_public(file) for file in files]
+    """Public keys by id: of one file, or of every ``*.pub`` in a folder.
+
+    Raises ``InvalidSettings`` for a file that holds none; in a folder it is left out, for the good ones beside it.
+    """
+    if not path.is_dir():
+        key = _read_public(path)
+        return {key_id(key): key}
+    keys = []
+    for file in sorted(path.glob(f"*{PUBLIC_ENDING}")):
+        try:
+            keys.append(_read_public(file))
+        except InvalidSettings as error:
+            log.error("%s; it is left out", error.message)
     return {key_id(key): key for key in keys}
 
 
 def key_id(key: PublicKey) -> str:
     """The first 16 hexadecimal digits of the SHA-256 of the raw public key."""
     return hashlib.sha256(key.public_bytes_raw()).hexdigest()[:16]
+
+
+def public_pem(key: PublicKey) -> bytes:
+    """What the file of a public key holds."""
+    from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+
+    return key.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
 
 
 def sign(data: bytes, key: PrivateKey) -> bytes:
@@ -135,12 +155,6 @@ def verify(data: bytes, signature: bytes, keys: Keys) -> str:
 def _written(key: PublicKey, raw: bytes) -> bytes:
     texts = [base64.b64encode(part).decode() for part in (key.public_bytes_raw(), raw)]
     return msgspec.json.encode(Signature(key_id(key), *texts), order="sorted") + b"\n"
-
-
-def _public_pem(key: PublicKey) -> bytes:
-    from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
-
-    return key.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
 
 
 def _read_public(file: Path) -> PublicKey:

@@ -22,10 +22,10 @@ from forwardpass.credentials import Token
 from forwardpass.edge.agent import Agent
 from forwardpass.edge.home import Home
 from forwardpass.edge.inputs.create import create_input
-from forwardpass.edge.install import install, trust
+from forwardpass.edge.install import Installed, install
 from forwardpass.edge.outputs.create import create_output
 from forwardpass.edge.settings import AgentSettings, OutboxSettings, read_agent_settings
-from forwardpass.edge.slots import Slot, Slots
+from forwardpass.edge.slots import Slots
 from forwardpass.edge.status import bind_unix
 from forwardpass.engine.blank import Blank
 from forwardpass.engine.spawn import Spawner
@@ -60,13 +60,12 @@ def run_agent(order: Order, blank: Blank | None, make_composer: MakeComposer | N
             stack.enter_context(home.lock())
             settings = read_agent_settings(home.folder, order.flags)
             logging.basicConfig(level=settings.log_level.upper(), format="%(levelname)s %(message)s")
-            trust(home, order.trust)
             slots = Slots(home)
-            slot, installed = install(home, slots, order.bundle)
+            installed = install(home, slots, order.bundle, order.trust)
             tcp = stack.enter_context(listen(settings.port))
             unix = stack.enter_context(bind_unix(home.socket))
         np.seterr(over="raise")  # a number that does not fit its tensor's type is an error, not infinity
-        asyncio.run(_main(home, settings, slots, slot, installed, [tcp, unix], blank, make_composer))
+        asyncio.run(_main(home, settings, slots, installed, [tcp, unix], blank, make_composer))
 
 
 @contextmanager
@@ -83,8 +82,7 @@ async def _main(
     home: Home,
     settings: AgentSettings,
     slots: Slots,
-    slot: Slot | None,
-    installed: Slot | None,
+    installed: Installed,
     sockets: list[socket.socket],
     blank: Blank | None,
     make_composer: MakeComposer | None,
@@ -97,27 +95,32 @@ async def _main(
     deferral = _add_outbox(agent)
     if composer is not None and deferral is not None:
         composer.defer = deferral.defer
-    first = slot or installed
-    assert first is not None
-    _add_updates(agent, slots, installed if slot is not None else None)
+    _add_updates(agent, slots, installed)
 
     def ready() -> None:
-        if slot is None:
-            slots.activate(first)
-        log.info("%s answers at %s", first, agent.address)
+        if installed.first:
+            with _usable(home):
+                slots.activate(installed.slot)
+        log.info("%s answers at %s", installed.slot, agent.address)
 
     try:
-        await agent.run(first, sockets, golden=slot is None, on_ready=ready)
+        await agent.run(installed.slot, sockets, golden=installed.first, on_ready=ready)
     except InvalidModel as error:
-        raise _reverted(slots, error) if slot is not None else error from None
+        with _usable(home):
+            raise error if installed.first else _given_way(slots, installed, error) from None
 
 
-def _reverted(slots: Slots, error: InvalidModel) -> InvalidModel:
-    """What is active cannot be loaded here any more: the next start, which systemd sees to, uses what was before."""
+def _given_way(slots: Slots, installed: Installed, error: InvalidModel) -> InvalidModel:
+    """What is active cannot be loaded here any more: the next start, which systemd sees to, uses another."""
     try:
-        return InvalidModel(f"{error.message}; from the next start on {slots.revert(error.message)} is used")
-    except InvalidModel as other:
-        return InvalidModel(f"{error.message}; {other.message}")
+        if installed.beside is None:
+            other = slots.revert(error.message)
+        else:
+            other = installed.beside
+            slots.activate(other)
+        return InvalidModel(f"{error.message}; from the next start on {other} is used")
+    except InvalidModel as none:
+        return InvalidModel(f"{error.message}; {none.message}")
 
 
 class _Lazy:
@@ -215,20 +218,21 @@ def _add_outbox(agent: Agent) -> Deferral | None:
     return deferral
 
 
-def _add_updates(agent: Agent, slots: Slots, installed: Slot | None) -> None:
+def _add_updates(agent: Agent, slots: Slots, installed: Installed) -> None:
+    """Where there is another bundle to try, or to say why not, or a place to look for one."""
     settings = agent.settings
-    if settings.updates is None and installed is None:
+    if settings.updates is None and installed.beside is None and not installed.error:
         return
     from forwardpass.edge.services import UpdateService
+    from forwardpass.edge.trials import Trials
     from forwardpass.edge.updates.updater import Updater
 
+    trials = Trials(agent.home, slots, agent.deployment.switch)
     updater = None
     if settings.updates is not None:
-        updater = Updater(
-            agent.home, slots, settings.updates, agent.deployment.switch, settings.channel, settings.check_every
-        )
+        updater = Updater(agent.home, slots, trials, settings.updates, settings.channel, settings.check_every)
         agent.on_check = updater.check_now
-    agent.services.append(UpdateService(agent, slots, installed, updater))
+    agent.services.append(UpdateService(trials, installed, updater))
 
 
 def _device(agent: Agent) -> str:

@@ -1,37 +1,18 @@
-"""Rows that a cascade, or a program, asks a model about: a request in that model's queue, and its answer to await.
+"""Rows that a cascade asks a member about: some of those it was asked about itself, as the member takes them.
 
-When whoever waits for it is cancelled, it leaves the queue, or its answer is dropped.
+When whoever waits for them is cancelled, they leave the member's queue, or their answer is dropped.
 """
 
 from __future__ import annotations
 
-import asyncio
 from typing import Any
 
-from forwardpass.errors import ForwardpassError
 from forwardpass.scheduler import Request
+from forwardpass.server import asking
+from forwardpass.server.asking import Asked
 from forwardpass.server.dataplane import DataPlane
-from forwardpass.server.served import ServedModel, clock
+from forwardpass.server.served import ServedModel
 from forwardpass.types import Array, Columns
-
-
-class Asked(Request):
-    """Rows with a future of their answer."""
-
-    def __init__(self, columns: Columns, deadline: float) -> None:
-        self.arrived = clock()
-        self.deadline = deadline
-        self.columns = columns
-        self.rows = len(next(iter(columns.values())))
-        self.future: asyncio.Future[Columns] = asyncio.get_running_loop().create_future()
-
-    def succeed(self, outputs: Columns) -> None:
-        if not self.future.done():
-            self.future.set_result(outputs)
-
-    def fail(self, error: ForwardpassError) -> None:
-        if not self.future.done():
-            self.future.set_exception(error)
 
 
 class RowsOf(Asked):
@@ -49,13 +30,8 @@ class RowsOf(Asked):
         self.id = request.id
 
 
-async def ask(dataplane: DataPlane, member: ServedModel, request: Asked) -> Columns:
+async def ask(dataplane: DataPlane, member: ServedModel, rows: RowsOf) -> Columns:
     """The member's answer. Raises what refuses the request or lets it fail."""
     taken = {spec.name for spec in member.signature.inputs}
-    request.columns = {name: array for name, array in request.columns.items() if name in taken}
-    dataplane.infer(member, request)
-    try:
-        return await request.future
-    finally:
-        if not request.done and member.scheduler is not None:
-            member.scheduler.cancel(request)
+    rows.columns = {name: array for name, array in rows.columns.items() if name in taken}
+    return await asking.ask(dataplane, member, rows)

@@ -12,10 +12,11 @@ import random
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 
+from forwardpass.address import Address
 from forwardpass.credentials import Token
 from forwardpass.errors import NotReady
 from forwardpass.gateway.breaker import Breaker, BreakerState
-from forwardpass.gateway.connection import Address, Pool
+from forwardpass.gateway.connection import Pool
 
 NOT_ASKED = "not asked yet"
 
@@ -38,8 +39,8 @@ class Server:
 
     @classmethod
     def at(cls, url: str, clock: Callable[[], float], token: Token | None = None) -> Server:
-        """Raises ``InvalidModel`` where the URL is none."""
-        return cls(url, Pool(Address.of(url), token), Breaker(clock))
+        """Raises ``InvalidInput`` where the URL is none."""
+        return cls(url, Pool(Address.base(url), token), Breaker(clock))
 
     @property
     def usable(self) -> bool:

@@ -29,7 +29,7 @@ from forwardpass.gateway.budget import EscalationBudget
 from forwardpass.gateway.draft import OUT_OF_REACH, Draft, Why
 from forwardpass.gateway.escalation import Escalation, Kept
 from forwardpass.gateway.member import Member
-from forwardpass.gateway.passing import Outcome, PassingReplicas
+from forwardpass.gateway.passing import Answered, PassingReplicas
 from forwardpass.monitoring.metrics import Gauge
 from forwardpass.scheduler import Batch, Request
 from forwardpass.server.composed import Composition, Defer, PutOff
@@ -155,7 +155,7 @@ class Cascade:
 
     # Requests
 
-    async def _answer(self, batch: Batch) -> Outcome:
+    async def _answer(self, batch: Batch) -> Answered:
         (request,) = batch.requests
         return await self._decide(request), {}
 

@@ -16,10 +16,10 @@ import numpy as np
 
 from forwardpass.engine.messages import ReadyHead
 from forwardpass.errors import ForwardpassError, InvalidInput, InvalidModel, NotReady
-from forwardpass.gateway.asking import Asked, ask
 from forwardpass.gateway.compose import create_composer
 from forwardpass.registry import ModelFiles, ModelLocation
 from forwardpass.scheduler import Scheduler
+from forwardpass.server.asking import Asked, ask
 from forwardpass.server.composed import Composition
 from forwardpass.server.dataplane import DataPlane
 from forwardpass.server.records import Recorder
@@ -57,7 +57,8 @@ class RemoteClient:
     def answer(self, columns: Columns) -> tuple[Columns, dict[int, ForwardpassError]]:
         """Outputs of the rows that are answered, in order, and by its place why a row is refused.
 
-        Each row is a request of its own. Raises what else goes wrong: it is nothing about a row.
+        Each row is a request of its own, and has the time that one has, as if it came when those before it are
+        answered. Raises what else goes wrong: it is nothing about a row.
         """
         rows = len(next(iter(columns.values())))
         failures: dict[int, ForwardpassError] = {}
@@ -91,9 +92,11 @@ class RemoteClient:
             raise InvalidModel(f"model {self._served.name!r} is not batched: it does not take several rows at once")
 
     async def _ask(self, rows: list[Columns]) -> list[Columns | InvalidInput]:
-        deadline = clock() + self._served.limits.timeout
-        while not self._served.ready and clock() < deadline:
+        timeout = self._served.limits.timeout
+        patience = clock() + timeout
+        while not self._served.ready and clock() < patience:
             await asyncio.sleep(LOOK)
+        deadline = clock() + timeout * len(rows)
         asked = [ask(self._dataplane, self._served, Asked(row, deadline)) for row in rows]
         found: list[Columns | InvalidInput] = []
         for got in await asyncio.gather(*asked, return_exceptions=True):

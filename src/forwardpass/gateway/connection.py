@@ -13,12 +13,12 @@ import functools
 import ssl
 from collections.abc import Sequence
 from dataclasses import dataclass
-from urllib.parse import urlsplit
 
 import h11
 
+from forwardpass.address import Address
 from forwardpass.credentials import Token
-from forwardpass.errors import InvalidModel, words
+from forwardpass.errors import words
 
 CONNECT = 3.0  # seconds; an address behind which nobody is would else take all the time there is
 CHUNK = 256 * 1024
@@ -41,37 +41,6 @@ class Broken(Exception):
 
 
 @dataclass(frozen=True)
-class Address:
-    """Where a server listens; ``prefix`` is put before every path, without a slash at its end."""
-
-    host: str
-    port: int
-    tls: bool
-    prefix: str
-
-    @classmethod
-    def of(cls, url: str) -> Address:
-        """Raises ``InvalidModel`` for what is no plain http or https URL."""
-        try:
-            parts = urlsplit(url)
-            port = parts.port
-        except ValueError as error:
-            raise InvalidModel(f"remote: {url!r} is no URL: {error}") from None
-        if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise InvalidModel(f"remote: {url!r} is no base URL; write it as http://host:port or https://host")
-        if parts.query or parts.fragment or parts.username is not None:
-            raise InvalidModel(f"remote: {parts.hostname}: give scheme, host, port and path alone, and nothing else")
-        tls = parts.scheme == "https"
-        return cls(parts.hostname, port or (443 if tls else 80), tls, parts.path.rstrip("/"))
-
-    @property
-    def name(self) -> str:
-        """As a Host header has it."""
-        host = f"[{self.host}]" if ":" in self.host else self.host
-        return f"{host}:{self.port}"
-
-
-@dataclass(frozen=True)
 class Answer:
     """Header names are in small letters."""
 
@@ -81,7 +50,7 @@ class Answer:
 
 
 class Pool:
-    """Connections to an address; one request at a time on each, and those that are idle are used again."""
+    """Connections to a base address; one request at a time on each, and those that are idle are used again."""
 
     def __init__(self, address: Address, token: Token | None = None, most_bytes: int = MAX_ANSWER) -> None:
         self.address = address
@@ -114,7 +83,7 @@ class Pool:
         before = self._answers
         try:
             own = [*headers, *self._token.headers.items()]
-            answer = await connection.ask(method, self.address.prefix + path, own, body)
+            answer = await connection.ask(method, self.address.path + path, own, body)
         except BaseException:
             connection.close()
             self._distrust(before)
@@ -161,7 +130,7 @@ class Pool:
             raise Broken(f"no connection within {CONNECT:g} s", sent=False) from None
         except OSError as error:
             raise Broken(f"no connection: {words(error)}", sent=False) from None
-        return _Connection(reader, writer, address.name, self._most_bytes)
+        return _Connection(reader, writer, address.authority, self._most_bytes)
 
 
 class _Connection:
@@ -192,14 +161,11 @@ class _Connection:
     async def _send(self, method: str, target: str, headers: Headers, body: bytes) -> None:
         framing = [("content-length", str(len(body)))] if body or method != "GET" else []
         lines = [("host", self._host), *headers, *framing]
-        request = h11.Request(method=method, target=target, headers=lines)
-        head = self._http.send(request) or b""
-        if body:
-            self._http.send(h11.Data(body))
-        self._http.send(h11.EndOfMessage())
+        events = [h11.Request(method=method, target=target, headers=lines), h11.Data(body), h11.EndOfMessage()]
+        parts = [part for event in events for part in self._http.send_with_data_passthrough(event) or ()]
         # A server may answer and close before it has read all (413): its answer is read before this says anything.
         with contextlib.suppress(OSError, RuntimeError):  # uvloop's transports raise the latter once they are closed
-            self._writer.write(head + body)
+            self._writer.writelines(parts)
             await self._writer.drain()
 
     async def _receive(self) -> Answer:
@@ -210,13 +176,13 @@ class _Connection:
             if isinstance(event, h11.Response):
                 head = event
             elif isinstance(event, h11.Data):
-                parts.append(bytes(event.data))
+                parts.append(event.data)
                 size += len(event.data)
                 if size > self._most_bytes:
                     raise Broken(f"its answer has more than {self._most_bytes} bytes", sent=True, begun=True)
         if head is None:
             raise Broken("its answer has no beginning", sent=True, begun=True)
-        headers = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in head.headers}
+        headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in head.headers}
         return Answer(head.status_code, headers, b"".join(parts))
 
     async def _next_event(self, *, begun: bool) -> h11.Event:

@@ -45,8 +45,11 @@ class Health:
         wait = FIRST_WAIT
         while True:
             server.look.clear()
-            reason = await self._look(server)
-            self._heard(server, reason)
+            try:
+                self._heard(server, await self._look(server))
+            except Exception as error:  # a watch that ended would leave the model as it is, without a word
+                log.exception("%s at %s could not be looked at", self._model, server.url)
+                self._heard(server, f"it could not be looked at ({type(error).__name__}); the log says why")
             every = self._remote.check_every
             wait = FIRST_WAIT if server.healthy else min(every, 2 * wait)
             await asyncio.sleep(SHORTEST_WAIT)

@@ -18,7 +18,7 @@ from forwardpass.types import Columns, StageTimes
 log = logging.getLogger(__name__)
 
 LOOK = 0.02  # seconds between looks at whether anybody still waits
-Outcome = tuple[Columns, Mapping[int, ForwardpassError]]  # outputs of the requests that succeeded, why others failed
+Answered = tuple[Columns, Mapping[int, ForwardpassError]]  # outputs of the requests that succeeded, why others failed
 
 
 class PassingReplica:
@@ -34,7 +34,7 @@ class PassingReplica:
 class PassingReplicas:
     """``count`` of them. ``answer`` is asked for each batch; a ``ForwardpassError`` of it fails all its requests."""
 
-    def __init__(self, count: int, answer: Callable[[Batch], Awaitable[Outcome]]) -> None:
+    def __init__(self, count: int, answer: Callable[[Batch], Awaitable[Answered]]) -> None:
         self.count = count
         self._answer = answer
         self._replicas: list[PassingReplica] = []

@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 
+from forwardpass.address import Address
 from forwardpass.config import RemoteConfig
 from forwardpass.credentials import Token
 from forwardpass.engine.messages import ReadyHead
@@ -32,10 +33,10 @@ from forwardpass.errors import (
 )
 from forwardpass.gateway.balance import NOT_ASKED, Balance, Server
 from forwardpass.gateway.breaker import BreakerState
-from forwardpass.gateway.connection import Address, Answer, Broken
+from forwardpass.gateway.connection import Answer, Broken
 from forwardpass.gateway.description import information
 from forwardpass.gateway.health import Health
-from forwardpass.gateway.passing import Outcome, PassingReplicas
+from forwardpass.gateway.passing import Answered, PassingReplicas
 from forwardpass.gateway.protocol import columns_of, error_of, infer_body, is_safe, model_path
 from forwardpass.gateway.retries import MAX_DEATHS, Failed, RetryBudget
 from forwardpass.monitoring.metrics import Gauge
@@ -82,12 +83,14 @@ class Remote:
     @staticmethod
     def check(remote: RemoteConfig) -> None:
         """Raises ``InvalidModel`` naming a value that means nothing."""
-        if not remote.urls:
+        try:
+            addresses = [Address.base(url) for url in remote.urls]
+        except InvalidInput as error:
+            raise InvalidModel(f"remote: {error.message}") from None
+        if not addresses:
             raise InvalidModel("remote: `urls` names no server")
-        if len(set(remote.urls)) < len(remote.urls):
+        if len(set(addresses)) < len(addresses):
             raise InvalidModel("remote: `urls` names a server twice")
-        for url in remote.urls:
-            Address.of(url)
         for key in ("concurrency", "timeout", "check_every"):
             if not getattr(remote, key) > 0:
                 raise InvalidModel(f"remote: `{key}` must be above 0, got {getattr(remote, key)}")
@@ -141,13 +144,13 @@ class Remote:
 
     # Batches
 
-    async def _answer(self, batch: Batch) -> Outcome:
+    async def _answer(self, batch: Batch) -> Answered:
         if self._withheld:
             return {}, dict.fromkeys(range(len(batch.requests)), NotReady(self._withheld))
         self._budget.batch()
         return await self._run(batch.requests)
 
-    async def _run(self, requests: Sequence[Request]) -> Outcome:
+    async def _run(self, requests: Sequence[Request]) -> Answered:
         """Where a server says that its input is wrong, it is sent again in halves: only the wrong one fails."""
         try:
             return await self._ask(requests), {}

@@ -27,10 +27,11 @@ class Asked:
 
 
 class Asker:
-    """Asks about ``rows`` in turn over V2, ``pause`` seconds apart."""
+    """Asks about ``rows`` in turn over V2, ``pause`` seconds apart; nobody asks while ``turn`` is held."""
 
     def __init__(self, port: int, model: str, rows: list[list[float]], pause: float, prefix: str = "ask") -> None:
         self.asked: list[Asked] = []
+        self.turn = threading.Lock()
         self._port, self._model, self._rows = port, model, rows
         self._pause, self._prefix = pause, prefix
         self._stop = threading.Event()
@@ -52,7 +53,8 @@ class Asker:
         while not self._stop.wait(self._pause):
             number = len(self.asked)
             row = self._rows[number % len(self._rows)]
-            self.asked.append(ask_once(self._port, self._model, f"{self._prefix}-{number}", row))
+            with self.turn:
+                self.asked.append(ask_once(self._port, self._model, f"{self._prefix}-{number}", row))
 
 
 def ask_once(port: int, model: str, id: str, row: list[float]) -> Asked:

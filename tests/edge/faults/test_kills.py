@@ -8,11 +8,10 @@ import random
 import shutil
 import signal
 import sqlite3
-import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import closing, contextmanager, suppress
+from collections.abc import Callable
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +35,8 @@ MOMENTS = 25  # of each of the two runs
 VERSIONS = 5
 ROW = [3.0, 4.0]
 IDS = "SELECT id FROM entries WHERE aside IS NULL"
+USAGE = """SELECT id, body, 0 FROM entries WHERE kind = 'usage'
+    UNION ALL SELECT NULL, NULL, requests - failed FROM usage"""
 SETTINGS = {
     "outbox": {"privacy": "outputs", "upload_every": 0.3},
     "watch": {"seconds": 0.3, "predictions": 5, "crashes": 5},
@@ -51,7 +52,7 @@ def test_killed_at_any_moment(tmp_path: Path, seed: int) -> None:
     publisher.trusted_by(home)
     write_settings(home, SETTINGS)
     draw, port, kept = random.Random(seed), free_port(), set[str]()
-    counted: list[int] = []
+    counted: list[int] = []  # on the disk or in the cloud, as the agents come and go
     words = ["--bundle", str(bundles[0]), "--trust", str(publisher.factory.trust), "--port", str(port)]
     with cloud(tmp_path / "intake") as taking, serve(publisher.served) as link:
         words += ["--cloud", taking.url, "--updates", link.url]
@@ -62,9 +63,17 @@ def test_killed_at_any_moment(tmp_path: Path, seed: int) -> None:
             for moment in range(MOMENTS):
                 if moment % 6 == 3:
                     publisher.publish(bundles[1 + moment // 6])
+                with asker.turn:
+                    counted.append(usage(home, taking))
+                    before = len(asker.answered)
                 with agent(home, *words, wait=False) as device:
+                    if moment % 3 == 1:
+                        counted.append(all_is_counted(home, taking, asker, before, counted[-1]))
                     kill_at_some_moment(device, asker, draw)
                 kept |= ids_in_outbox(home)
+            with asker.turn:
+                counted.append(usage(home, taking))
+                before = len(asker.answered)
             with agent(home, *words) as device:
                 after = len(asker.answered) + 20
                 eventually(lambda: len(asker.answered) > after, LONG)
@@ -72,9 +81,19 @@ def test_killed_at_any_moment(tmp_path: Path, seed: int) -> None:
                 settle(device)
                 assert ask_once(port, "motor", "last", ROW).outputs == {"y": ROW}
         check(home, taking, asker, kept)
-        counted.append(usage(home, taking))
+        in_the_end = usage(home, taking)
     assert counted == sorted(counted), "usage that was on the disk was lost"
-    assert len(asker.answered) // 2 < counted[-1] <= len(asker.asked) + 1, "nothing is counted twice"
+    assert in_the_end == counted[-1] + len(asker.answered) - before + 1, "an agent that is stopped loses none"
+    assert in_the_end <= len(asker.answered) + MOMENTS + 1, "counted twice: a kill leaves one without its answer"
+
+
+def all_is_counted(home: Home, taking: Cloud, asker: Asker, before: int, counted: int) -> int:
+    """Waits until all that the agent has answered since its start is on the disk, each once; how many that makes."""
+    eventually(lambda: len(asker.answered) > before + 20, LONG)
+    with asker.turn:
+        now = counted + len(asker.answered) - before
+        eventually(lambda: usage(home, taking, rows_of_running) == now, LONG)
+    return now
 
 
 def kill_at_some_moment(device: AgentProcess, asker: Asker, draw: random.Random) -> None:
@@ -121,41 +140,24 @@ def check(home: Home, taking: Cloud, asker: Asker, kept: set[str]) -> None:
     assert all(item.outputs == {"y": ROW} for item in asker.answered)
 
 
-def usage(home: Home, taking: Cloud) -> int:
-    """Requests that were counted: in what arrived, in what waits, and in the minutes that are not over."""
+def usage(home: Home, taking: Cloud, read: Callable[[Home, str], list[Any]] | None = None) -> int:
+    """Requests that are counted as answered: in what arrived, in what waits, and in the minutes that are not over."""
     device = (home.folder / "device").read_text().strip()
     arrived = {entry["id"]: entry["body"] for entry in taking.entries(device) if entry["kind"] == "usage"}
-    waiting = rows(home, "SELECT id, body FROM entries WHERE kind = 'usage'")
-    entries: dict[str, dict[str, int]] = arrived | {name: json.loads(body) for name, body in waiting}
-    minutes: list[int] = [number for (number,) in rows(home, "SELECT requests FROM usage")]
-    return sum(minutes) + sum(body["requests"] for body in entries.values())
-
-
-@contextmanager
-def reading(home: Home, kept: set[str]) -> Iterator[None]:
-    """Note meanwhile, all the time, what is on the disk of the agent: that is what it has promised to tell."""
-    done = threading.Event()
-
-    def read() -> None:
-        while not done.wait(0.01):
-            with suppress(sqlite3.Error), closing(open_read_only(home)) as db:  # not there yet, or being written
-                kept.update(name for (name,) in db.execute(IDS))
-
-    thread = threading.Thread(target=read)
-    thread.start()
-    try:
-        yield
-    finally:
-        done.set()
-        thread.join()
+    here = (read or rows)(home, USAGE)
+    entries: dict[str, dict[str, int]] = arrived | {name: json.loads(body) for name, body, _ in here if name}
+    minutes: list[int] = [number for _, _, number in here]
+    return sum(minutes) + sum(body["requests"] - body["failed"] for body in entries.values())
 
 
 def ids_in_outbox(home: Home) -> set[str]:
     return {name for (name,) in rows(home, IDS)}
 
 
-def open_read_only(home: Home) -> sqlite3.Connection:
-    return sqlite3.connect(f"file:{home.outbox}?mode=ro", uri=True, timeout=0.1)
+def rows_of_running(home: Home, query: str) -> list[Any]:
+    """What is in the outbox of an agent that runs."""
+    with closing(sqlite3.connect(f"file:{home.outbox}?mode=ro", uri=True)) as db:
+        return db.execute(query).fetchall()
 
 
 def rows(home: Home, query: str) -> list[Any]:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import pytest
-from tests.edge.outbox.setting import Time, prediction
+from tests.edge.outbox.setting import Time, prediction, record
 from tests.edge.outbox.test_outbox import Fits, opened, settled
 
 from forwardpass.edge import endpoints
@@ -18,7 +18,6 @@ from forwardpass.edge.endpoints import Endpoints
 from forwardpass.edge.outbox.entry import Kind
 from forwardpass.edge.rates import GOLDEN
 from forwardpass.errors import NotReady
-from forwardpass.types import Outcome, Record
 
 
 def test_an_outbox_on_a_full_disk_says_so_once_until_it_was_written_to(
@@ -57,12 +56,9 @@ def test_what_was_lost_is_part_of_the_status(tmp_path: Path) -> None:
 def test_golden_rows_are_nobodys_usage(tmp_path: Path) -> None:
     time = Time()
 
-    def record(door: str) -> Record:
-        return Record("1", "motor", "3", door, Outcome.OK, 0.0, 1, 9, 9, 1.0, 0.0, 0.0, 0.0, 0.0, 0.5, 1)
-
     async def main() -> None:
         async with opened(tmp_path, clock=time.clock()) as made:
-            made.write([record(GOLDEN), record("http"), record(GOLDEN)])
+            made.write([record(door=GOLDEN), record(), record(door=GOLDEN)])
             await settled(made)
             time.pass_by(60.0)
             (usage,) = await made.next((Kind.USAGE,), 100, 10**6)

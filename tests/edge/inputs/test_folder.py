@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
@@ -188,6 +188,57 @@ def test_another_file_of_the_same_name_and_content_has_another_id(tmp_path: Path
         source.stop()
         await task
         assert len({name for _, _, name in predict.asked}) == 2
+
+    run(test())
+
+
+def replace(file: Path, content: bytes) -> None:
+    file.with_suffix(".tmp").write_bytes(content)
+    file.with_suffix(".tmp").replace(file)
+
+
+@pytest.mark.parametrize("keep", [True, False])
+@pytest.mark.parametrize("change", [replace, Path.write_bytes])
+def test_what_takes_the_place_of_a_file_that_is_asked_about_is_asked_about_too(
+    tmp_path: Path, keep: bool, change: Callable[[Path, bytes], Any]
+) -> None:
+    async def test() -> None:
+        source, predict = watch(tmp_path, keep=keep), Echo()
+        predict.gate.clear()
+        file = tmp_path / "in/a.json"
+        file.write_bytes(b"1")
+        task = asyncio.create_task(source.run(predict))
+        await until(lambda: predict.rows == [1])
+        change(file, b"22")
+        predict.gate.set()
+        await until(lambda: predict.rows == [1, 22] and not file.exists())
+        source.stop()
+        await task
+        kept = {path.name: path.read_bytes() for path in (tmp_path / "in/done").iterdir()}
+        if keep:
+            assert json.loads(kept.pop("a.json.answer.json"))["predictions"] == [22]
+            assert kept == {"a.json": b"22"}
+        else:
+            assert kept == {}
+        assert not source.problem
+
+    run(test())
+
+
+def test_a_file_that_is_replaced_before_its_turn_is_asked_about_once(tmp_path: Path) -> None:
+    async def test() -> None:
+        source, predict = watch(tmp_path), Echo()
+        predict.gate.clear()
+        for name in "ab":
+            (tmp_path / f"in/{name}.json").write_bytes(b"1")
+        task = asyncio.create_task(source.run(predict))
+        await until(lambda: predict.rows == [1])
+        replace(tmp_path / "in/b.json", b"22")
+        predict.gate.set()
+        await until(lambda: (tmp_path / "in/done/b.json").exists())
+        source.stop()
+        await task
+        assert predict.rows == [1, 22]
 
     run(test())
 

@@ -6,6 +6,7 @@ import asyncio
 import datetime
 import gc
 import ipaddress
+import itertools
 from collections.abc import Awaitable
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from tests.edge.inputs.echo import Echo
 from tests.edge.mosquitto import LIMIT, Mosquitto, mosquitto, needs_mosquitto, until
 
-from forwardpass.edge.inputs import Input, create_input
+from forwardpass.edge.inputs import Input, create_input, mqtt
 from forwardpass.errors import InvalidSettings
 
 pytestmark = [needs_mosquitto]
@@ -51,6 +52,12 @@ async def stop(task: asyncio.Task[None]) -> None:
 
 def run(test: Awaitable[None]) -> None:
     asyncio.run(asyncio.wait_for(test, 2 * LIMIT))
+
+
+async def packet(reader: asyncio.StreamReader) -> bytes:
+    """The inside of the next one, which is a short one."""
+    _, length = await reader.readexactly(2)
+    return await reader.readexactly(length)
 
 
 def test_what_is_published_while_the_agent_is_away_is_predicted_when_it_is_back(tmp_path: Path) -> None:
@@ -164,6 +171,58 @@ def test_what_is_under_way_while_the_connection_breaks_is_asked_about_once(tmp_p
     run(test())
 
 
+def test_what_comes_like_a_message_of_a_session_that_the_broker_lost_is_another(tmp_path: Path) -> None:
+    async def test() -> None:
+        async with mosquitto(tmp_path, "persistence false") as broker:
+            predict, source = Echo(), motors(broker)
+            task = asyncio.create_task(source.run(predict))
+            await until(lambda: source.problem == "")
+            predict.gate.clear()
+            await publish(broker, ("motors/7", b"1"))
+            await until(lambda: predict.rows == [1])
+            broker.stop()
+            await until(lambda: bool(source.problem))
+            predict.gate.set()
+            await until(lambda: source.counts["answered"] == 1)
+            await broker.start()
+            await until(lambda: source.problem == "")
+            await publish(broker, ("motors/7", b"1"))  # the same reading, under the number that the first had
+            await until(lambda: predict.rows == [1, 1])
+            await stop(task)
+
+    run(test())
+
+
+def test_that_a_session_was_lost_is_known_whatever_becomes_of_the_connection(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(mqtt, "waits", lambda: itertools.repeat(0.01))
+    new, known, granted, refused = b"\x20\x02\x00\x00", b"\x20\x02\x01\x00", b"\x01", b"\x80"
+    connections = iter([(new, granted), (new, refused), (known, granted)])
+    message = b"\x32\x0d\x00\x08motors/7\x00\x011"  # QoS 1, number 1
+    predict, links = Echo(), list[asyncio.StreamWriter]()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        links.append(writer)
+        welcome, code = next(connections)
+        await packet(reader)
+        writer.write(welcome)
+        writer.write(b"\x90\x03" + (await packet(reader))[:2] + code + (message if code == granted else b""))
+        await reader.read()
+        writer.close()
+
+    async def test() -> None:
+        async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
+            url = f"mqtt://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+            source = create_input({"type": "mqtt", "url": url, "topics": ["motors/#"]}, "device-1")
+            task = asyncio.create_task(source.run(predict))
+            predict.gate.clear()
+            await until(lambda: predict.rows == [1])
+            links[0].close()  # while it is under way
+            await until(lambda: source.counts["read"] == 2)
+            await stop(task)
+
+    run(test())
+
+
 def test_what_does_not_fit_drops_the_oldest_and_is_counted(tmp_path: Path) -> None:
     async def test() -> None:
         async with mosquitto(tmp_path) as broker:
@@ -221,9 +280,8 @@ def test_pictures_and_texts_are_taken_as_they_are(tmp_path: Path) -> None:
 def test_a_topic_that_the_broker_refuses_is_said() -> None:
     async def refuse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """A broker in two answers: welcome, and one of the two topics is not for you."""
-        for answer in (lambda _: b"\x20\x02\x00\x00", lambda packet: b"\x90\x04" + packet[:2] + b"\x01\x80"):
-            _, length = await reader.readexactly(2)
-            writer.write(answer(await reader.readexactly(length)))
+        for answer in (lambda _: b"\x20\x02\x00\x00", lambda asked: b"\x90\x04" + asked[:2] + b"\x01\x80"):
+            writer.write(answer(await packet(reader)))
         await reader.read()
         writer.close()
 
@@ -293,7 +351,10 @@ def test_over_tls_the_broker_must_show_a_certificate_that_is_trusted(tmp_path: P
         ({"topics": ["a/b#"]}, "'a/b#' is no topic"),
         ({"topics": ["#/b"]}, "'#/b' is no topic"),
         ({"topics": ["a"], "url": "mqtt://u:p@host"}, "url must hold no user"),
+        ({"topics": ["a"], "url": "mqtt://u:p#w@host"}, "url must hold no user"),
         ({"topics": ["a"], "url": "mqtt://host:port"}, "url must be like"),
+        ({"topics": ["a"], "url": "mqtt://[host"}, "url must be like"),
+        ({"topics": ["a"], "url": "http://host"}, "url must be like"),
         ({"topics": ["a"], "payload": "jpeg"}, "jpeg"),
         ({"topics": ["a"], "max_waiting": 1}, "max_waiting must be at least 4"),
         ({"topic": "a"}, "unknown key 'topic'. Did you mean 'topics'"),

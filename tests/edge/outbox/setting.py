@@ -8,10 +8,11 @@ from pathlib import Path
 
 import orjson
 
-from forwardpass.edge.outbox.entry import DeviceClock, Entry, Kind, Needs, new_id
+from forwardpass.edge.outbox.entry import DeviceClock, Entry, Kind, Needs
 from forwardpass.edge.outbox.schema import OVERHEAD
 from forwardpass.edge.outbox.store import Store
-from forwardpass.edge.prediction import Prediction
+from forwardpass.edge.prediction import Prediction, new_id
+from forwardpass.types import Outcome, Record
 
 START = 1_800_000_000.0
 ALL = tuple(Needs)
@@ -70,6 +71,11 @@ def prediction(number: int = 1, *, rows: int = 1, confidence: float | None = 0.9
         "seconds": 0.25,
     }
     return Prediction(**{**facts, **others})  # type: ignore[arg-type]
+
+
+def record(outcome: Outcome = Outcome.OK, *, rows: int = 1, compute: float = 0.25, door: str = "http") -> Record:
+    """Of one request."""
+    return Record("1", "motor", "3", door, outcome, 0.0, rows, 9, 9, 1.0, 0.0, 0.0, 0.0, 0.0, compute, rows)
 
 
 def held(path: Path) -> int:

@@ -12,9 +12,10 @@ from tests.edge.outbox.setting import Time
 from tests.engine.workers import until
 
 from forwardpass.edge.outbox import Deferred, Escalation, Kind, Level, Outbox, Privacy, Uploader
+from forwardpass.edge.outbox import deferred as deferred_module
 from forwardpass.edge.outbox.correction import decision
 from forwardpass.edge.outbox.deferred import MOST_FAILURES, Ask
-from forwardpass.errors import BackendFailed, ForwardpassError, InvalidInput, NotReady
+from forwardpass.errors import BackendFailed, ForwardpassError, InvalidInput, NotReady, TimedOut
 
 Message = dict[str, Any]
 
@@ -34,13 +35,16 @@ class Cloud:
 
 
 class Receiver:
-    """Keeps what is delivered; ``fail`` is raised once, before or after."""
+    """Keeps what is delivered, while it is ``there``; ``fail`` is raised once, before or after."""
 
     def __init__(self) -> None:
         self.delivered: list[Message] = []
         self.fail: BaseException | None = None
+        self.there = asyncio.Event()
+        self.there.set()
 
     async def __call__(self, message: Message) -> None:
+        await self.there.wait()
         self.delivered.append(message)
         failed, self.fail = self.fail, None
         if failed is not None:
@@ -67,9 +71,11 @@ async def deferring(
 ) -> AsyncIterator[tuple[Deferred, Outbox]]:
     outbox = Outbox(path / "outbox.sqlite", privacy=Privacy(level), clock=(time or Time()).clock(), linger=0.0)
     await outbox.open()
+    made = Deferred(outbox, ask, receiver, **others)
     try:
-        yield Deferred(outbox, ask, receiver, **others), outbox
+        yield made, outbox
     finally:
+        await made.close()
         await outbox.close()
 
 
@@ -81,6 +87,7 @@ def test_rows_are_asked_about_in_order_and_told_under_their_id(tmp_path: Path) -
             await deferred.put(rows("a", [1, 2], [2, 5], first=7))
             await deferred.put(rows("b", [3], [6]))
             assert [await deferred.ask_next() for _ in range(3)] == [2, 1, 0]
+            await deferred.close()
             assert (await outbox.counts())["counts"] == {"answered_escalation": 2}
             assert (await outbox.counts())["bytes"] == 0
 
@@ -115,6 +122,8 @@ def test_a_crash_between_answer_and_delivery_delivers_the_same_answer_without_as
     async def main() -> None:
         async with deferring(tmp_path, Cloud(), receiver) as (deferred, _):
             await deferred.put(rows("a", [1], [0]))
+            assert await deferred.ask_next() == 1
+            await deferred.close()
             with pytest.raises((NotReady, asyncio.CancelledError)):
                 await deferred.ask_next()
 
@@ -152,15 +161,161 @@ def test_rows_that_never_get_an_answer_do_not_hold_up_the_others(tmp_path: Path)
     assert receiver.delivered == [told("good", [2], [True])]
 
 
+def test_an_entry_stays_until_its_correction_was_delivered(tmp_path: Path) -> None:
+    receiver = Receiver()
+    receiver.there.clear()
+
+    async def main() -> None:
+        async with deferring(tmp_path, Cloud(), receiver) as (deferred, outbox):
+            await deferred.put(rows("a", [1], [0]))
+            assert [await deferred.ask_next() for _ in range(2)] == [1, 0]  # it is under way, and not offered again
+            assert (await outbox.counts())["waiting"]["escalation"] == 1
+            receiver.there.set()
+            await deferred.close()
+            assert (await outbox.counts())["counts"] == {"answered_escalation": 1}
+
+    asyncio.run(main())
+    assert receiver.delivered == [told("a", [2], [True])]
+
+
+def test_while_corrections_wait_to_be_delivered_only_so_many_more_are_asked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(deferred_module, "MOST_TELLING", 2)
+    cloud, receiver = Cloud(), Receiver()
+    receiver.there.clear()
+
+    async def main() -> None:
+        async with deferring(tmp_path, cloud, receiver, rate=1e9) as (deferred, outbox):
+            for number in range(5):
+                await deferred.put(rows(str(number), [number], [0]))
+            running = asyncio.create_task(deferred.run())
+            await until(lambda: deferred.error == "2 corrections wait for the outputs")
+            assert cloud.asked == [[0], [1]]
+            receiver.there.set()
+            await until(lambda: len(receiver.delivered) == 5 and not deferred.error)
+            running.cancel()
+            await asyncio.wait({running})
+            await deferred.close()
+            assert (await outbox.counts())["counts"] == {"answered_escalation": 5}
+
+    asyncio.run(main())
+
+
+def test_an_output_that_is_away_does_not_keep_a_correction_for_ever(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(deferred_module, "MOST_TELLING", 1)
+    cloud, receiver = Cloud(), Receiver()
+    receiver.there.clear()
+
+    async def main() -> None:
+        async with deferring(tmp_path, cloud, receiver, most_age=0.01) as (deferred, outbox):
+            for number in range(2):
+                await deferred.put(rows(str(number), [number], [0]))
+            assert [await deferred.ask_next() for _ in range(2)] == [1, 1]
+            await deferred.close()
+            assert (await outbox.counts())["counts"] == {"expired_escalation": 2}
+
+    asyncio.run(main())
+    assert (cloud.asked, receiver.delivered) == ([[0], [1]], [])
+
+
+class Busy:
+    """Takes too long for these numbers."""
+
+    def __init__(self, *late: int) -> None:
+        self.late = set(late)
+        self.asked: list[int] = []
+
+    async def __call__(self, escalation: Escalation) -> list[Any]:
+        (number,) = escalation.instances
+        self.asked.append(number)
+        if number in self.late:
+            raise TimedOut("not answered in time")
+        return [2 * number]
+
+
+def test_rows_that_the_model_takes_too_long_for_give_way_and_are_set_aside(tmp_path: Path) -> None:
+    cloud, receiver = Busy(0), Receiver()
+
+    async def main() -> None:
+        async with deferring(tmp_path, cloud, receiver) as (deferred, outbox):
+            for number in range(MOST_FAILURES):
+                await deferred.put(rows(str(number), [number], [0]))
+            for number in range(1, MOST_FAILURES):
+                with pytest.raises(TimedOut):
+                    await deferred.ask_next()
+                assert await outbox.reasons() == []
+                assert await deferred.ask_next() == 1
+                assert cloud.asked[-2:] == [0, number]
+            assert await deferred.ask_next() == 1
+            assert await deferred.ask_next() == 0
+            ((_, reason),) = await outbox.reasons()
+            assert reason == f"the model failed at it {MOST_FAILURES} times: not answered in time"
+
+    asyncio.run(main())
+    assert [message["id"] for message in receiver.delivered] == ["1", "2", "3", "4"]
+
+
+def test_a_model_that_answers_nobody_in_time_is_away_and_no_rows_are_blamed(tmp_path: Path) -> None:
+    cloud, receiver = Busy(0, 1, 2), Receiver()
+
+    async def main() -> None:
+        async with deferring(tmp_path, cloud, receiver) as (deferred, outbox):
+            for number in range(3):
+                await deferred.put(rows(str(number), [number], [0]))
+            for _ in range(3 * MOST_FAILURES):
+                with pytest.raises(TimedOut):
+                    await deferred.ask_next()
+            assert cloud.asked == [0, 1, 2] * MOST_FAILURES
+            assert await outbox.reasons() == []
+            cloud.late.clear()
+            assert [await deferred.ask_next() for _ in range(4)] == [1, 1, 1, 0]
+
+    asyncio.run(main())
+    assert sorted(message["id"] for message in receiver.delivered) == ["0", "1", "2"]
+
+
+def test_who_answers_something_else_does_not_end_the_pause_after_rows_that_took_too_long(tmp_path: Path) -> None:
+    cloud = Busy(0)
+
+    async def main() -> None:
+        pausing, over = asyncio.Event(), asyncio.Event()
+
+        async def sleep(seconds: float) -> None:
+            pausing.set()
+            await over.wait()
+
+        async with deferring(tmp_path, cloud, Receiver(), sleep=sleep) as (deferred, outbox):
+            await deferred.put(rows("a", [0], [0]))
+            running = asyncio.create_task(deferred.run())
+            await asyncio.wait_for(pausing.wait(), 20.0)
+            deferred.contact()
+            await deferred.put(rows("b", [1], [0]))
+            for _ in range(10):  # time enough for whatever would go on
+                await outbox.counts()
+            assert cloud.asked == [0]
+            over.set()
+            await until(lambda: 1 in cloud.asked)
+            running.cancel()
+            await asyncio.wait({running})
+
+    asyncio.run(main())
+
+
 def test_an_answer_for_other_rows_is_none(tmp_path: Path) -> None:
     async def short(escalation: Escalation) -> list[Any]:
         return []
 
     async def main() -> None:
-        async with deferring(tmp_path, short, Receiver()) as (deferred, _):
+        async with deferring(tmp_path, short, Receiver()) as (deferred, outbox):
             await deferred.put(rows("a", [1, 2], [0, 0]))
-            with pytest.raises(BackendFailed, match="asked about 2 rows, got 0 answers"):
-                await deferred.ask_next()
+            for _ in range(MOST_FAILURES - 1):
+                with pytest.raises(BackendFailed, match="asked about 2 rows, got 0 answers"):
+                    await deferred.ask_next()
+            assert [await deferred.ask_next() for _ in range(2)] == [1, 0]
+            assert len(await outbox.reasons()) == 1
 
     asyncio.run(main())
 
@@ -175,6 +330,7 @@ def test_what_is_too_old_is_not_asked_about(tmp_path: Path) -> None:
             await deferred.put(rows("new", [2], [0]))
             time.pass_by(30.0)
             assert await deferred.ask_next() == 1
+            await deferred.close()
             assert (await outbox.counts())["counts"] == {"answered_escalation": 1, "expired_escalation": 1}
 
     asyncio.run(main())

@@ -13,12 +13,12 @@ from typing import Any
 
 import msgspec
 import pytest
-from tests.edge.outbox.setting import Time, prediction
+from tests.edge.outbox.setting import Time, prediction, record
 
 from forwardpass.edge.outbox import Kind, Level, Outbox, Privacy, outbox
 from forwardpass.edge.outbox.privacy import MOST_BODY
 from forwardpass.errors import InvalidInput, NotReady
-from forwardpass.types import Outcome, Record
+from forwardpass.types import Outcome
 
 
 @contextlib.asynccontextmanager
@@ -81,22 +81,14 @@ def test_the_loop_goes_on_while_the_disk_is_slow(tmp_path: Path) -> None:
     asyncio.run(main())
 
 
-def test_a_prediction_becomes_usage_a_record_and_a_sample(tmp_path: Path) -> None:
-    time = Time()
-
+def test_a_prediction_becomes_a_record_and_a_sample(tmp_path: Path) -> None:
     async def main() -> None:
-        async with opened(tmp_path, clock=time.clock()) as made:
+        async with opened(tmp_path) as made:
             made.keep(prediction(1, rows=3))
             made.keep(prediction(2, error="no", answers=[]))
             await settled(made)
             found = await made.next((Kind.RECORD, Kind.SAMPLE), 100, 10**6)
             assert [entry.kind for entry in found] == [Kind.RECORD, Kind.SAMPLE] * 2
-            assert await made.next((Kind.USAGE,), 100, 10**6) == []
-            time.pass_by(60.0)
-            (usage,) = await made.next((Kind.USAGE,), 100, 10**6)
-            assert msgspec.json.decode(usage.body) == {
-                "model": "motor", "version": "3", "requests": 2, "failed": 1, "rows": 4, "seconds": 0.5
-            }  # fmt: skip
 
     asyncio.run(main())
 
@@ -115,19 +107,19 @@ def test_an_item_that_failed_and_is_asked_about_again_later_is_told_twice(tmp_pa
     asyncio.run(main())
 
 
-def test_usage_is_exact_where_records_are_counted(tmp_path: Path) -> None:
-    """Predictions that nobody was told of count too, and no other twice."""
+def test_usage_is_that_of_records_and_nothing_else(tmp_path: Path) -> None:
+    """Also where a prediction is kept before the record of its request is made, as in an agent."""
     time = Time()
-
-    def record(outcome: Outcome, rows: int, compute: float) -> Record:
-        return Record("1", "motor", "3", "http", outcome, 0.0, rows, 9, 9, 1.0, 0.0, 0.0, 0.0, 0.0, compute, rows)
 
     async def main() -> None:
         async with opened(tmp_path, clock=time.clock()) as made:
-            made.write([record(Outcome.OK, 3, 0.5), record(Outcome.TIMED_OUT, 1, 0.0)])
             made.keep(prediction(1, rows=3))
-            made.write([record(Outcome.OK, 2, 0.25)])
             await settled(made)
+            made.write([record(rows=3, compute=0.5), record(Outcome.TIMED_OUT, compute=0.0)])
+            made.keep(prediction(2, rows=2))
+            made.write([record(rows=2)])
+            await settled(made)
+            assert await made.next((Kind.USAGE,), 100, 10**6) == []  # not before the minute is over
             time.pass_by(60.0)
             (usage,) = await made.next((Kind.USAGE,), 100, 10**6)
             assert msgspec.json.decode(usage.body) == {
@@ -144,6 +136,7 @@ def test_nothing_means_nothing_but_usage_where_it_is_allowed(tmp_path: Path, usa
     async def main() -> None:
         async with opened(tmp_path, privacy=Privacy(Level.NOTHING, usage), clock=time.clock()) as made:
             made.keep(prediction(provisional=True))
+            made.write([record()])
             with pytest.raises(InvalidInput, match="may not leave this device, whose privacy is 'nothing'"):
                 await made.put(Kind.RECORD, b"{}")
             await asyncio.sleep(0.01)
@@ -206,6 +199,7 @@ def test_a_full_disk_stops_no_prediction_is_told_and_recovers(tmp_path: Path, ca
             assert "predictions go on" in caplog.text
             for number in range(50):
                 made.keep(prediction(number, instances=["x" * 2000]))
+                made.write([record()])
             while not (await made.counts())["lost"]:
                 await asyncio.sleep(0.005)
             assert (await made.next((Kind.RECORD,), 1, 1))[0].id == "before"
@@ -266,6 +260,54 @@ def test_a_disk_that_does_not_let_go_of_an_entry_is_told_until_it_does(tmp_path:
             assert (await made.counts())["error"]
             await made.remove([name])
             assert (await made.counts())["error"] == ""
+
+    asyncio.run(main())
+
+
+def test_what_nobody_foresaw_is_told_and_the_next_write_is_tried(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def main() -> None:
+        async with opened(tmp_path, retry=0.01) as made:
+            append, failures = made._store.append, [MemoryError()]
+
+            def once(*given: Any) -> None:
+                if failures:
+                    raise failures.pop()
+                append(*given)
+
+            monkeypatch.setattr(made._store, "append", once)
+            made.keep(prediction())
+            with pytest.raises(NotReady, match="the outbox cannot be used: MemoryError"):
+                await asyncio.wait_for(made.put(Kind.RECORD, b"{}"), 30.0)
+            assert (await made.counts())["error"] == "MemoryError; lost since: 1 records, 1 samples"
+            await asyncio.wait_for(made.put(Kind.RECORD, b"{}"), 30.0)
+            counts = await made.counts()
+            assert (counts["error"], counts["waiting"]["record"]) == ("", 1)
+            assert counts["counts"] == {"lost_record": 1, "lost_sample": 1}
+
+    asyncio.run(main())
+    assert "Traceback" in caplog.text
+
+
+def test_what_waits_for_a_disk_that_stalls_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(outbox, "MOST_WAITING", 1000)
+    body = b'{"text": "%s"}' % (b"x" * 400)
+
+    async def main() -> None:
+        async with opened(tmp_path) as made:
+            release = threading.Event()
+            made._thread.submit(release.wait, 30.0)
+            try:
+                putting = [asyncio.create_task(made.put(Kind.ESCALATION, body)) for _ in range(5)]
+                for task in putting[2:]:
+                    with pytest.raises(NotReady, match="wait for the disk already"):
+                        await asyncio.wait_for(task, 30.0)
+            finally:
+                release.set()
+            await asyncio.gather(*putting[:2])
+            await made.put(Kind.ESCALATION, body * 3)  # more than may wait, but nothing does
+            assert (await made.counts())["waiting"]["escalation"] == 3
 
     asyncio.run(main())
 

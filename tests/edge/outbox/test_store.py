@@ -68,6 +68,7 @@ def test_a_batch_is_bounded_in_entries_and_in_bytes(stores: Stores) -> None:
     add(store, *made)
     assert store.next(KINDS, 2, 10**9) == made[:2]
     assert store.next(KINDS, 100, 700) == made[:2]
+    assert store.next(KINDS, 2, 10**9, {made[0].id, made[2].id}) == [made[1], made[3]]
     store.remove([item.id for item in made[:3]], "uploaded")
     assert store.next(KINDS, 100, 700) == [made[3]]  # too large for any batch, so alone
 

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 from tests.edge.mosquitto import LIMIT, free_port, mosquitto, needs_mosquitto, until
+from tests.edge.outputs.hook import hook
 
 from forwardpass.edge.outputs import Output, create_output
 from forwardpass.edge.outputs import file as file_module
@@ -89,23 +90,6 @@ def test_what_is_sent_while_the_broker_is_away_arrives_in_order_when_it_is_back(
 # Webhooks
 
 
-async def hook(answers: list[int], taken: list[bytes], port: int = 0) -> asyncio.Server:
-    """A server that keeps what is posted and gives these statuses, the last one for ever."""
-
-    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        head = await reader.readuntil(b"\r\n\r\n")
-        [length] = [
-            int(line.split(b":")[1]) for line in head.split(b"\r\n") if line.lower().startswith(b"content-length")
-        ]
-        taken.append(head.lower() + await reader.readexactly(length))
-        status = answers.pop(0) if len(answers) > 1 else answers[0]
-        writer.write(b"HTTP/1.1 %d x\r\nContent-Length: 0\r\nConnection: close\r\n\r\n" % status)
-        await writer.drain()
-        writer.close()
-
-    return await asyncio.start_server(answer, "127.0.0.1", port)
-
-
 def test_a_webhook_gets_the_message_with_its_id() -> None:
     async def test() -> None:
         taken: list[bytes] = []
@@ -175,6 +159,21 @@ def test_a_webhook_that_only_fails_is_given_up_after_some_tries() -> None:
                     await sender.deliver(MESSAGE)
                 again.append(caught.value.again)
         assert again == [True] * (TRIES - 1) + [False, True]
+
+    run(test())
+
+
+def test_what_a_webhook_is_called_and_has_to_tell_shows_no_secret(caplog: pytest.LogCaptureFixture) -> None:
+    async def test() -> None:
+        place = f"127.0.0.1:{free_port()}"
+        url = f"http://{place}/services/SECRET?token=SECRET"
+        for headers in ({}, {"Authorization": "Bearer SECRET\n"}):
+            output = create_output({"type": "webhook", "url": url, "headers": headers})
+            await output.send(MESSAGE)
+            await until(lambda output=output: bool(output.problem))  # type: ignore[misc]
+            await output.close(0.0)
+            assert output.name == f"webhook:{place}"
+            assert "SECRET" not in output.problem + caplog.text
 
     run(test())
 
@@ -305,7 +304,8 @@ REFUSALS: list[Refusal] = [
     ({"type": "webhok"}, "Did you mean 'webhook'"),
     ({}, "there is no type ''"),
     ({"type": ["file"]}, "there is no type"),
-    ({"type": "webhook", "url": "ftp://x"}, "url must begin with http"),
+    ({"type": "webhook", "url": "ftp://x/SECRET"}, "url must be like"),
+    ({"type": "webhook", "url": "http://u:SECRET@x/y"}, "headers can say those"),
     ({"type": "webhook", "url": "http://x", "timeout": 0}, "timeout"),
     ({"type": "file", "path": "a", "keep": -1}, "keep at least 0"),
     ({"type": "file", "pth": "a"}, "Did you mean 'path'"),
@@ -318,5 +318,6 @@ REFUSALS: list[Refusal] = [
 
 @pytest.mark.parametrize(("entry", "message"), REFUSALS)
 def test_an_entry_that_makes_no_sense_is_refused(entry: dict[str, Any], message: str) -> None:
-    with pytest.raises(InvalidSettings, match=message):
+    with pytest.raises(InvalidSettings, match=message) as raised:
         create_output(entry)
+    assert "SECRET" not in raised.value.message

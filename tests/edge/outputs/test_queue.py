@@ -6,10 +6,12 @@ import asyncio
 from collections.abc import Awaitable, Iterator
 from typing import Any
 
+import pytest
 from tests.edge.mosquitto import LIMIT, until
 
 from forwardpass.edge.outputs.base import Undelivered
 from forwardpass.edge.outputs.queue import Queue
+from forwardpass.errors import NotReady
 
 BREAKS = -100
 
@@ -116,7 +118,7 @@ def test_closing_delivers_what_waits_and_drops_what_comes_later() -> None:
     run(test())
 
 
-def test_closing_does_not_wait_for_what_is_down() -> None:
+def test_closing_does_not_wait_for_what_is_down(caplog: pytest.LogCaptureFixture) -> None:
     async def test() -> None:
         sender = Sender()
         output = queue(sender)
@@ -125,6 +127,7 @@ def test_closing_does_not_wait_for_what_is_down() -> None:
         await until(lambda: sender.tries == 1)
         await output.close(0.0)
         assert (output.waiting, output.counts["dropped"], sender.closed) == (0, 3, True)
+        assert "output test ends: 3 undelivered" in caplog.text
 
     run(test())
 
@@ -146,5 +149,75 @@ def test_a_message_that_nobody_foresaw_is_lost_alone() -> None:
         await until(lambda: sender.taken == [1, 2])
         await output.close()
         assert output.counts == {"sent": 2, "failed": 1, "dropped": 0}
+
+    run(test())
+
+
+def test_whoever_waits_for_the_end_of_a_message_is_told_when_it_was_sent_or_refused() -> None:
+    async def test() -> None:
+        sender = Sender()
+        output = queue(sender)
+        sender.down = True
+        waiting = [asyncio.create_task(output.deliver({"n": number})) for number in (1, -1)]
+        await until(lambda: sender.tries > 5)
+        assert not any(task.done() for task in waiting)
+        sender.down = False
+        await asyncio.gather(*waiting)
+        assert (sender.taken, output.waiting) == ([1], 0)
+        await output.close()
+        assert output.counts == {"sent": 1, "failed": 1, "dropped": 0}
+
+    run(test())
+
+
+def test_a_message_whose_end_is_waited_for_is_not_dropped_for_others() -> None:
+    async def test() -> None:
+        sender = Sender()
+        output = queue(sender, 1)
+        sender.gate.clear()
+        await send(output, 0)
+        await until(lambda: sender.tries == 1)
+        waiting = [asyncio.create_task(output.deliver({"n": number})) for number in (7, 8)]
+        await asyncio.sleep(0)
+        await send(output, 1, 2)
+        assert (output.waiting, output.counts["dropped"]) == (4, 1)
+        sender.gate.set()
+        await asyncio.gather(*waiting)
+        await output.close()
+        assert sender.taken == [0, 7, 8, 2]
+
+    run(test())
+
+
+def test_a_message_that_nobody_waits_for_any_more_is_not_sent() -> None:
+    async def test() -> None:
+        sender = Sender()
+        output = queue(sender)
+        sender.gate.clear()
+        await send(output, 0)
+        await until(lambda: sender.tries == 1)
+        leaving = asyncio.create_task(output.deliver({"n": 1}))
+        await asyncio.sleep(0)
+        leaving.cancel()
+        await asyncio.wait({leaving})
+        sender.gate.set()
+        await output.close()
+        assert sender.taken == [0]
+
+    run(test())
+
+
+def test_whoever_waits_for_what_is_left_at_the_end_is_told_so() -> None:
+    async def test() -> None:
+        sender = Sender()
+        output = queue(sender)
+        sender.gate.clear()
+        waiting = [asyncio.create_task(output.deliver({"n": number})) for number in (1, 2)]
+        await until(lambda: sender.tries == 1)
+        await output.close(0.0)
+        for task in (*waiting, asyncio.create_task(output.deliver({"n": 3}))):
+            with pytest.raises(NotReady, match="output test ends, and has not delivered it"):
+                await task
+        assert output.counts == {"sent": 0, "failed": 0, "dropped": 0}
 
     run(test())

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import errno
 import json
 import os
 import resource
@@ -21,11 +20,12 @@ from tests.edge.power import Disk, PowerLoss
 from tests.edge.updates.conftest import DAY, SHARED, Publisher, install, trust_root
 from tests.edge.updates.serving import Link
 
+from forwardpass.edge.failures import Failures
 from forwardpass.edge.home import Home
 from forwardpass.edge.slots import Slot, Slots
+from forwardpass.edge.trials import MOST_TRIALS, Trials
 from forwardpass.edge.updates import preparation
-from forwardpass.edge.updates.failures import Failures
-from forwardpass.edge.updates.updater import FIRST_WAIT, MOST_TRIALS, Updater
+from forwardpass.edge.updates.updater import FIRST_WAIT, Updater
 from forwardpass.errors import InvalidSettings
 
 
@@ -44,7 +44,8 @@ class Device:
             self.tried.append(slot.manifest.version)
             return await self.verdict(slot)
 
-        return Updater(self.home, self.slots, url or self.url, switch, every=1000.0, draw=lambda: 0.5)
+        trials = Trials(self.home, self.slots, switch)
+        return Updater(self.home, self.slots, trials, url or self.url, every=1000.0, draw=lambda: 0.5)
 
     def look(self) -> tuple[bool, Updater]:
         updater = self.updater()
@@ -61,18 +62,6 @@ class Device:
         slot = self.slots.start()
         assert slot is not None
         return slot.manifest.version
-
-
-class FullSlots(Slots):
-    """Slots on a disk that is too full for the state once."""
-
-    full = True
-
-    def activate(self, slot: Slot) -> None:
-        if self.full:
-            self.full = False
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "state.json")
-        super().activate(slot)
 
 
 async def good(slot: Slot) -> str:
@@ -117,20 +106,6 @@ def test_a_new_version_is_tried_and_kept(device: Device, publisher: Publisher) -
     assert json.loads(device.home.state.read_bytes())["trial"] is None
     assert [path.name for path in device.home.updates.glob("*.part")] == []
     assert not device.look()[0]
-
-
-def test_what_runs_is_never_emptied_where_the_disk_was_full_when_it_was_kept(
-    device: Device, publisher: Publisher
-) -> None:
-    device.slots = FullSlots(device.home)
-    publisher.publish("2")
-    updater = device.updater()
-    assert not asyncio.run(updater.check())
-    assert "state.json: No space left on device" in str(updater.status()["last_error"])
-    assert device.runs == "1", "that is how it would start now"
-    assert not asyncio.run(updater.check()), "there is nothing newer than what runs"
-    assert updater.status()["last_error"] is None
-    assert (device.runs, device.tried) == ("2", ["2"])
 
 
 def test_only_what_the_device_lacks_is_fetched(device: Device, publisher: Publisher, link: Link) -> None:

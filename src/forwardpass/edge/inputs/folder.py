@@ -7,6 +7,7 @@ A file is read once it is complete: it was renamed in, or has not changed for ``
 names that begin with a dot or end with ``.tmp``, ``.part`` or ``~`` are left alone. Files go by name.
 A crash between answer and move has a file asked about again, under the same id: what counts by id
 counts it once; a rule may act twice. One that cannot be moved keeps its answer in memory until it can.
+What took a file's place while it was asked about is another file, and comes next.
 The source is ``folder:NAME#FILE``. Knows no model.
 """
 
@@ -61,7 +62,7 @@ class FolderConfig:
 
 
 @dataclass(frozen=True)
-class Outcome:
+class Handled:
     """What became of a file that was in this state: its answer as JSON, or the reason why there is none."""
 
     state: State
@@ -82,7 +83,7 @@ class FolderInput(InputBase):
         self._folder = home / config.path
         self._clock = clock
         self._seen: dict[str, tuple[State, float]] = {}  # what a file was like, and since when
-        self._left: dict[str, Outcome] = {}  # of files that could not be moved aside yet
+        self._left: dict[str, Handled] = {}  # of files that could not be moved aside yet
 
     async def run(self, predict: Predict) -> None:
         while not self.stopping.is_set():
@@ -116,7 +117,7 @@ class FolderInput(InputBase):
         now = self._clock()
         states = {name: state for name in sorted(os.listdir(self._folder)) if (state := self._state(name))}
         self._seen = {name: self._since(name, state, now) for name, state in states.items()}
-        self._left = {name: outcome for name, outcome in self._left.items() if states.get(name) == outcome.state}
+        self._left = {name: handled for name, handled in self._left.items() if states.get(name) == handled.state}
         return [self._folder / name for name, (_, since) in self._seen.items() if now - since >= self._config.settle]
 
     def _state(self, name: str) -> State | None:
@@ -135,39 +136,42 @@ class FolderInput(InputBase):
 
     async def _handle(self, file: Path, predict: Predict) -> None:
         """Ask about a file, unless that was done, and move it aside. Raises ``OSError``."""
-        outcome = self._left.get(file.name)
-        if outcome is None and not self._is_full():
-            outcome = await self._ask(file, predict)
-        if outcome is None:
+        handled = self._left.get(file.name)
+        if handled is None and not self._is_full():
+            handled = await self._ask(file, predict)
+        if handled is None:
             return
-        self._left[file.name] = outcome
-        await asyncio.to_thread(self._move_aside, file, outcome)
+        self._left[file.name] = handled
+        await asyncio.to_thread(self._move_aside, file, handled)
         del self._left[file.name]
 
     def _is_full(self) -> bool:
         """Whether so many files cannot be moved that new ones had better wait as well."""
         return len(self._left) >= MOST_LEFT or sum(len(item.content) for item in self._left.values()) >= MOST_LEFT_BYTES
 
-    async def _ask(self, file: Path, predict: Predict) -> Outcome | None:
-        """None where it is not there any more. Raises ``OSError`` where it cannot be read."""
+    async def _ask(self, file: Path, predict: Predict) -> Handled | None:
+        """None where it is not there any more, or is another by now. Raises ``OSError`` where it cannot be read."""
         state, _ = self._seen[file.name]
         source = f"{self.name}#{file.name}".encode(errors="replace").decode()  # a name may be no text
         try:
-            content = await asyncio.to_thread(self._read, file)
+            content = await asyncio.to_thread(self._read, file, state)
             rows = rows_of(content, self._config.payload or KINDS.get(file.suffix.lower(), "bytes"), len(content))
         except FileNotFoundError:
-            return None  # whoever put it there took it away again
+            return None  # whoever put it there took it away again, or put another there
         except ForwardpassError as error:
             self.count("read")
             self.fail(source, error.message)
-            return Outcome(state, True, error.message.encode())
+            return Handled(state, True, error.message.encode())
         self.count("read")
         prediction = await self.ask(predict, rows, source, _id(file.name, state, content))
         if isinstance(prediction, str):
-            return Outcome(state, True, prediction.encode())
-        return Outcome(state, False, orjson.dumps({"id": prediction.id, "predictions": prediction.answers}))
+            return Handled(state, True, prediction.encode())
+        return Handled(state, False, orjson.dumps({"id": prediction.id, "predictions": prediction.answers}))
 
-    def _read(self, file: Path) -> bytes:
+    def _read(self, file: Path, state: State) -> bytes:
+        """Raises ``FileNotFoundError`` where the file is not in this state any more."""
+        if self._state(file.name) != state:
+            raise FileNotFoundError(file)
         most = self._config.max_bytes
         with file.open("rb") as opened:
             content = opened.read(most + 1)
@@ -175,17 +179,28 @@ class FolderInput(InputBase):
             raise TooLarge(f"{file.stat().st_size} bytes are more than max_bytes: {most} allows")
         return content
 
-    def _move_aside(self, file: Path, outcome: Outcome) -> None:
+    def _move_aside(self, file: Path, handled: Handled) -> None:
         """The file, after what became of it: whoever sees the one finds the other beside it."""
-        if not outcome.failed and not self._config.keep:
-            file.unlink(missing_ok=True)
+        if not handled.failed and not self._config.keep:
+            if self._is_there(file, handled.state):
+                file.unlink()
             return
-        place = _free(self._folder / (FAILED if outcome.failed else DONE) / file.name)
-        beside = place.with_name(place.name + (".error" if outcome.failed else ".answer.json"))
+        place = _free(self._folder / (FAILED if handled.failed else DONE) / file.name)
+        beside = place.with_name(place.name + (".error" if handled.failed else ".answer.json"))
         unfinished = beside.with_name(".unfinished")
-        unfinished.write_bytes(outcome.content + b"\n")
+        unfinished.write_bytes(handled.content + b"\n")
+        if not self._is_there(file, handled.state):
+            unfinished.unlink()
+            return
         unfinished.replace(beside)
-        _move(file, place)
+        file.rename(place)
+
+    def _is_there(self, file: Path, state: State) -> bool:
+        """Whether it is the file that was asked about, and not another of its name."""
+        if self._state(file.name) == state:
+            return True
+        log.info("%s was replaced or taken away while it was asked about", file)
+        return False
 
 
 def _id(name: str, state: State, content: bytes) -> str:
@@ -202,10 +217,3 @@ def _free(place: Path) -> Path:
         number += 1
         found = place.with_name(f"{place.stem}-{number}{place.suffix}")
     return found
-
-
-def _move(file: Path, place: Path) -> None:
-    try:
-        file.rename(place)
-    except FileNotFoundError:
-        log.warning("%s went away while it was asked about", file)

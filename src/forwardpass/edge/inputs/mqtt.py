@@ -23,7 +23,7 @@ from forwardpass.edge.inputs.base import InputBase, Predict
 from forwardpass.edge.inputs.deliveries import Deliveries, Delivery
 from forwardpass.edge.inputs.lanes import Lane, Lanes
 from forwardpass.edge.inputs.payload import Payload, rows_of
-from forwardpass.edge.mqtt import Broker, acknowledge, connect
+from forwardpass.edge.mqtt import Broker, acknowledge, connect, session_present
 from forwardpass.edge.waits import waits
 from forwardpass.errors import ForwardpassError, InvalidSettings
 
@@ -85,6 +85,7 @@ class MqttInput(InputBase):
         while True:
             try:
                 async with connect(self._config, self._client_id, by_hand=True) as client:
+                    self._deliveries.connected(partial(acknowledge, client), same_session=session_present(client))
                     await self._subscribe(client)
                     self.problem, pauses = "", waits()
                     await self._take_all(client)
@@ -103,7 +104,6 @@ class MqttInput(InputBase):
 
     async def _take_all(self, client: aiomqtt.Client) -> None:
         """Until the connection breaks, or this is cancelled."""
-        self._deliveries.connected(partial(acknowledge, client), same_session=self._client_id is not None)
         try:
             async for message in client.messages:
                 if not self.stopping.is_set():  # else the broker sends it another time

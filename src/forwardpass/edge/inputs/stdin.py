@@ -26,7 +26,7 @@ import orjson
 from forwardpass.config import doc
 from forwardpass.edge.inputs.base import InputBase, Predict
 from forwardpass.edge.inputs.payload import Payload, rows_of
-from forwardpass.edge.inputs.thread import in_thread
+from forwardpass.edge.thread import in_thread
 from forwardpass.errors import ForwardpassError, InvalidSettings, TooLarge
 
 log = logging.getLogger("forwardpass.edge")

@@ -91,7 +91,7 @@ class VideoInput(InputBase):
                     return
                 self.problem = "the stream ended"
             except (av.FFmpegError, OSError) as error:
-                reason = str(error).replace(self._url, self.name)  # the URL may hold a password
+                reason = error.strerror or str(error)  # never with the URL, which may hold a password
                 if not self.problem:
                     log.warning("%s: %s; trying again", self.name, reason)
                 self.problem = reason

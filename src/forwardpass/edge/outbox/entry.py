@@ -53,11 +53,6 @@ class Entry:
     most_age: float | None = None
 
 
-def new_id() -> str:
-    """A name that no other entry has; drawn, so that one whose writing was lost is never used again."""
-    return secrets.token_hex(12)
-
-
 def derived_id(kind: Kind, prediction: str, *, failed: bool = False) -> str:
     """The same whenever it is made of the same; a prediction's own id may be any text."""
     made_of = f"{kind}\0{failed}\0{prediction}"

@@ -10,18 +10,18 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import sqlite3
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, TypeVar
 
-from forwardpass.edge.outbox.entry import DeviceClock, Entry, Kind, Needs, derived_id, new_id
+from forwardpass.edge.outbox.entry import DeviceClock, Entry, Kind, Needs, derived_id
 from forwardpass.edge.outbox.privacy import MOST_BODY, Privacy
 from forwardpass.edge.outbox.store import Store
 from forwardpass.edge.outbox.tally import Tally
-from forwardpass.edge.prediction import Prediction
+from forwardpass.edge.outbox.trouble import Trouble
+from forwardpass.edge.prediction import Prediction, new_id
 from forwardpass.edge.rates import GOLDEN
 from forwardpass.errors import InvalidInput, NotReady
 from forwardpass.types import Outcome, Record
@@ -49,7 +49,6 @@ class Outbox:
     ) -> None:
         self.privacy = privacy or Privacy()
         self.clock = clock or DeviceClock()
-        self.error = ""  # why the disk does not do what it should
         self.added = asyncio.Event()  # something was written since whoever waits cleared it
         self._store = Store(path, most_bytes, self.clock, self.privacy.allowed)
         self._thread = ThreadPoolExecutor(1, "outbox")
@@ -58,15 +57,12 @@ class Outbox:
         self._tally = Tally(self.clock)
         self._waiting: list[tuple[Entry, asyncio.Future[None] | None]] = []
         self._waiting_bytes = 0
-        self._refused = False  # something was to be written, and was not
-        self._lost: Counter[str] = Counter()  # by kind, since the start
-        self._lost_before: Counter[str] = Counter()  # the same, when the error came up
+        self._trouble = Trouble()
         self._unwritten: Counter[str] = Counter()  # counts that the next write takes along
         self._wake = asyncio.Event()
         self._urgent = asyncio.Event()
         self._writer: asyncio.Task[None] | None = None
         self._closed = False
-        self._from_records = False  # usage is counted from records, not from predictions
 
     async def open(self) -> None:
         """Open the file, or say why it cannot be; writing begins either way."""
@@ -95,8 +91,6 @@ class Outbox:
         Of one whose id is stable the entries have the same ids each time, so that they count once, whoever has them.
         """
         failed = prediction.error is not None
-        if not self._from_records:
-            self._count(prediction.model, prediction.version, failed, len(prediction.instances), prediction.seconds)
         try:
             entries = self.privacy.entries(prediction)
         except TypeError as error:
@@ -106,7 +100,7 @@ class Outbox:
         for kind, body, useful, needs in entries:
             if kind is Kind.SAMPLE and len(body) > MOST_BODY:
                 self._unwritten["too_large_sample"] += 1
-            elif self._waiting_bytes + len(body) > MOST_WAITING:
+            elif self._is_full(body):
                 self.lose(kind)
             else:
                 name = derived_id(kind, prediction.id, failed=failed) if prediction.stable else new_id()
@@ -115,18 +109,19 @@ class Outbox:
     def write(self, records: Sequence[Record]) -> None:
         """Count the usage of requests, which is exact: as a sink of the data plane's records.
 
-        Predictions may be dropped before they are kept, where a device is too slow; requests are not. So from the
-        first call on, ``keep`` counts no usage. ``seconds`` are those of the worker then.
+        Predictions may be dropped before they are kept, where a device is too slow; requests are not.
         """
-        self._from_records = True
+        if Needs.USAGE not in self.privacy.allowed:
+            return
         for record in records:
             if record.door != GOLDEN:  # nobody's use of the model
                 failed = record.outcome is not Outcome.OK
-                self._count(record.model, record.version, failed, record.rows, record.compute)
+                self._tally.count(record.model, record.version, failed, record.rows, record.compute)
+        self._wake.set()
 
     def lose(self, kind: Kind) -> None:
         """An entry of this kind was not kept; counted."""
-        self._lost[kind.value] += 1
+        self._trouble.lose(kind)
         self._unwritten[f"lost_{kind}"] += 1
 
     async def put(
@@ -142,13 +137,15 @@ class Outbox:
         """Put one entry, a JSON object; its id, once it is on the disk.
 
         With an ``id`` of one's own, putting it again while it is there changes nothing. Raises ``InvalidInput`` where
-        the owner does not let such a thing leave, ``NotReady`` where the disk does not take it.
+        the owner does not let such a thing leave, ``NotReady`` where the disk does not take it, or not as fast.
         """
         entry = self._entry(id or new_id(), kind, body, useful, _NEEDS[kind] if needs is None else needs, most_age)
         if entry.needs not in self.privacy.allowed:
             raise InvalidInput(f"{kind}: may not leave this device, whose privacy is {str(self.privacy.level)!r}")
         if self._closed:
             raise NotReady("the outbox is closed")
+        if self._is_full(body):
+            raise NotReady(f"{self._waiting_bytes} bytes wait for the disk already; try again later")
         written: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._add(entry, written)
         if kind is Kind.USAGE:
@@ -158,9 +155,14 @@ class Outbox:
 
     # Out
 
-    async def next(self, kinds: Sequence[Kind], most_entries: int, most_bytes: int) -> list[Entry]:
-        """The oldest entries of these kinds, in the order they were put. Raises ``NotReady``, as all of these."""
-        return await self._on_disk(lambda: self._store.next(kinds, most_entries, most_bytes))
+    async def next(
+        self, kinds: Sequence[Kind], most_entries: int, most_bytes: int, without: Collection[str] = ()
+    ) -> list[Entry]:
+        """The oldest entries of these kinds but those ids, in the order they were put.
+
+        Raises ``NotReady``, as all of these.
+        """
+        return await self._on_disk(lambda: self._store.next(kinds, most_entries, most_bytes, without))
 
     async def remove(self, ids: Sequence[str], why: str = "uploaded") -> None:
         """They need not be told any more; counted as ``why``."""
@@ -185,9 +187,8 @@ class Outbox:
             counts = await self._on_disk(self._store.counts)
         except NotReady:
             counts = {}
-        lost = self._lost_meanwhile()
-        error = f"{self.error}; lost since: {lost}" if self.error and lost else self.error
-        return counts | {"privacy": str(self.privacy.level), "lost": dict(self._lost), "error": error}
+        trouble = self._trouble
+        return counts | {"privacy": str(self.privacy.level), "lost": dict(trouble.lost), "error": trouble.text()}
 
     async def reasons(self) -> list[tuple[str, str]]:
         """Id and reason of what was set aside, oldest first."""
@@ -201,10 +202,9 @@ class Outbox:
         clock = self.clock
         return Entry(id, kind, body, clock.wall(), clock.up(), clock.boot, needs, useful, most_age)
 
-    def _count(self, model: str, version: str, failed: bool, rows: int, seconds: float) -> None:
-        if Needs.USAGE in self.privacy.allowed:
-            self._tally.count(model, version, failed, rows, seconds)
-            self._wake.set()
+    def _is_full(self, body: bytes) -> bool:
+        """Whether too much waits for the disk already; one entry may always wait, however large."""
+        return bool(self._waiting) and self._waiting_bytes + len(body) > MOST_WAITING
 
     def _add(self, entry: Entry, written: asyncio.Future[None] | None) -> None:
         self._waiting.append((entry, written))
@@ -230,7 +230,7 @@ class Outbox:
             return
         entries = [entry for entry, _ in waiting]
         try:
-            await self._change(lambda: self._store.append(entries, usage, dict(counts)), enough=bool(entries))
+            await self._change(lambda: self._store.append(entries, usage, dict(counts)), entries=bool(entries))
         except NotReady as error:
             self._settle(waiting, usage, counts, error)
         else:
@@ -258,42 +258,28 @@ class Outbox:
             else:
                 written.set_result(None)
 
-    async def _change(self, work: Callable[[], T], *, enough: bool = False) -> T:
-        """As ``_on_disk``, for what writes. ``enough``: done, it shows that entries are taken again.
+    async def _change(self, work: Callable[[], T], *, entries: bool = False) -> T:
+        """As ``_on_disk``, for what writes; ``entries``: some are put.
 
         A disk that is almost full can be read, and still takes a count, or what makes an entry smaller.
         """
         try:
             done = await self._on_disk(work)
         except NotReady:
-            self._refused = True
+            self._trouble.refused()
             raise
-        if enough or self._lost == self._lost_before:
-            self._refused = False
-            self._recover()
+        self._trouble.written(entries=entries)
         return done
 
     async def _on_disk(self, work: Callable[[], T]) -> T:
-        """Do it on the thread. Raises ``NotReady`` where the disk does not do it."""
+        """Do it on the thread. Raises ``NotReady`` where the disk does not do it, whatever the reason."""
         try:
-            done = await asyncio.get_running_loop().run_in_executor(self._thread, work)
-        except (sqlite3.Error, OSError) as error:
-            if not self.error:
-                log.error("the outbox cannot be used: %s; predictions go on, what is lost is counted", error)
-                self._lost_before = self._lost.copy()
-            self.error = str(error)
-            raise NotReady(f"the outbox cannot be used: {error}") from None
-        except RuntimeError as error:
-            raise NotReady(f"the outbox is closed: {error}") from None
-        if not self._refused:
-            self._recover()
+            working = asyncio.get_running_loop().run_in_executor(self._thread, work)
+        except RuntimeError:
+            raise NotReady("the outbox is closed") from None
+        try:
+            done = await working
+        except Exception as error:  # also what nobody foresaw: whoever waits is told, and the next write is tried
+            raise NotReady(f"the outbox cannot be used: {self._trouble.failed(error)}") from error
+        self._trouble.read()
         return done
-
-    def _lost_meanwhile(self) -> str:
-        lost = self._lost - self._lost_before
-        return ", ".join(f"{number} {kind}s" for kind, number in lost.items())
-
-    def _recover(self) -> None:
-        if self.error:
-            log.warning("the outbox can be used again; lost meanwhile: %s", self._lost_meanwhile() or "nothing")
-        self.error = ""

@@ -9,16 +9,17 @@ from __future__ import annotations
 import contextlib
 import logging
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import orjson
 
 from forwardpass.edge.outbox import policy
-from forwardpass.edge.outbox.entry import DeviceClock, Entry, Kind, Needs, new_id
+from forwardpass.edge.outbox.entry import DeviceClock, Entry, Kind, Needs
 from forwardpass.edge.outbox.schema import OVERHEAD, connect, is_damage, set_aside
 from forwardpass.edge.outbox.tally import MINUTE, Minute, minute_of
+from forwardpass.edge.prediction import new_id
 
 # ruff: noqa: S608 - SQL is put together from our own words and question marks alone
 log = logging.getLogger(__name__)
@@ -51,20 +52,24 @@ class Store:
             self._seal(db)
             self._make_room(db)
 
-    def next(self, kinds: Sequence[Kind], most_entries: int, most_bytes: int) -> list[Entry]:
-        """The oldest entries of these kinds, in order, at least one where there is any."""
+    def next(
+        self, kinds: Sequence[Kind], most_entries: int, most_bytes: int, without: Collection[str] = ()
+    ) -> list[Entry]:
+        """The oldest entries of these kinds, in order, at least one where there is any; none of the ids ``without``."""
         with self._transaction() as db:
             self._seal(db)
             marks = ", ".join("?" * len(kinds))
             found = db.execute(
                 f"SELECT {_FIELDS} FROM entries WHERE aside IS NULL AND kind IN ({marks}) ORDER BY number LIMIT ?",
-                (*kinds, most_entries),
+                (*kinds, most_entries + len(without)),
             )
             chosen: list[Entry] = []
             size = 0
             for row in found:
+                if row[0] in without:
+                    continue
                 size += len(row[2])
-                if chosen and size > most_bytes:
+                if len(chosen) == most_entries or (chosen and size > most_bytes):
                     break
                 chosen.append(_entry(row))
         return chosen

@@ -19,8 +19,9 @@ from pathlib import Path
 import msgspec
 import orjson
 
+from forwardpass.address import Address
 from forwardpass.edge import durable
-from forwardpass.edge.client import Response, post, split
+from forwardpass.edge.client import Response, post
 from forwardpass.edge.outbox.entry import Entry, Kind
 from forwardpass.edge.outbox.outbox import Outbox
 from forwardpass.errors import ForwardpassError, InvalidSettings, NotReady
@@ -65,7 +66,7 @@ class Uploader:
         draw: Callable[[], float] = random.random,
     ) -> None:
         """Raises ``InvalidInput`` where nobody can be asked at ``url``, the base URL of the server."""
-        split(url)
+        Address.base(url)
         self.last_contact: float | None = None  # seconds since the epoch, by this device
         self.on_upload: Callable[[], None] = lambda: None  # something was taken
         self.error = ""  # why the last try failed; empty where it did not

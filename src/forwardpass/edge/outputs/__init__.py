@@ -6,8 +6,8 @@ in ``base.py``. Knows no model, and nothing of where predictions come from.
 """
 
 from forwardpass.edge.message import message_of
-from forwardpass.edge.outputs.actions import Actions, create_actions
+from forwardpass.edge.outputs.actions import Actions
 from forwardpass.edge.outputs.base import Output
 from forwardpass.edge.outputs.create import create_output
 
-__all__ = ["Actions", "Output", "create_actions", "create_output", "message_of"]
+__all__ = ["Actions", "Output", "create_output", "message_of"]

@@ -28,6 +28,13 @@ class Output(Protocol):
     async def send(self, message: dict[str, Any]) -> None:
         """Put it into the queue; returns at once, and never raises for what the outside does."""
 
+    async def deliver(self, message: dict[str, Any]) -> None:
+        """The same; returns once the other side took it, or refused it for good.
+
+        It is not dropped for others, so whoever calls this bounds how many there are. Raises ``NotReady`` where it
+        was left at the end.
+        """
+
     async def close(self, within: float = 5.0) -> None:
         """Deliver what waits, for so many seconds at most, then let go of everything."""
 

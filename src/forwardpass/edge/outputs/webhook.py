@@ -16,6 +16,7 @@ from urllib.parse import quote
 
 import orjson
 
+from forwardpass.address import Address
 from forwardpass.config import doc
 from forwardpass.edge import client
 from forwardpass.edge.outputs.base import Undelivered
@@ -35,8 +36,13 @@ class WebhookConfig:
     max_waiting: int = field(default=MAX_WAITING, metadata=doc("most messages that wait; then the oldest are dropped"))
 
     def __post_init__(self) -> None:
-        if not self.url.startswith(("http://", "https://")):
-            raise InvalidSettings(f"outputs: webhook: url must begin with http:// or https://, got {self.url!r}")
+        try:
+            Address.of(self.url)
+        except InvalidInput:
+            raise InvalidSettings(
+                "outputs: webhook: url must be like https://host/path, and hold no user and no password: headers can"
+                " say those; it is not shown here, because it may hold a secret"
+            ) from None
         if not 0 < self.timeout < math.inf:
             raise InvalidSettings(f"outputs: webhook: timeout must be above 0, got {self.timeout}")
 
@@ -47,7 +53,7 @@ class WebhookSender:
     Config: ClassVar[type[WebhookConfig]] = WebhookConfig
 
     def __init__(self, config: WebhookConfig, home: Path) -> None:
-        self.name = f"webhook:{config.url.partition('?')[0]}"
+        self.name = f"webhook:{Address.of(config.url).authority}"  # its path may be a secret
         self._config = config
         self._tries = 0  # of the message that is under way
 

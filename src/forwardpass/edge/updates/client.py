@@ -13,11 +13,11 @@ from datetime import UTC, datetime, timedelta
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
-from urllib.parse import urlsplit
 
+from forwardpass.address import Address
 from forwardpass.edge import durable
 from forwardpass.edge.updates.release import MOST_BYTES, Chunk, Release, decode_release
-from forwardpass.errors import InvalidModel, InvalidSettings, NotReady
+from forwardpass.errors import InvalidInput, InvalidModel, InvalidSettings, NotReady
 
 if TYPE_CHECKING:
     from forwardpass.edge.updates.fetch import Fetcher
@@ -127,12 +127,9 @@ def require_library() -> None:
 def require_url(url: str) -> None:
     """Raises ``InvalidSettings`` for what is not the URL of a web server."""
     try:
-        parts = urlsplit(url)
-        usable = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
-    except ValueError:
-        usable = False
-    if not usable:
-        raise InvalidSettings(f"updates: {url[:200]!r} is no URL to read them from; it must begin with http(s)://HOST")
+        Address.base(url)
+    except InvalidInput as error:
+        raise InvalidSettings(f"updates: {error.message}") from None
 
 
 def read_root(folder: Path) -> bytes:

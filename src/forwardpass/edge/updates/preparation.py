@@ -13,13 +13,13 @@ from pathlib import Path
 
 from forwardpass.edge import durable
 from forwardpass.edge.bundle import unpack
+from forwardpass.edge.failures import Failures
 from forwardpass.edge.home import Home
 from forwardpass.edge.signing import read_public_keys
 from forwardpass.edge.slots import Slot, Slots
 from forwardpass.edge.updates.assembly import Assembly, remove_others
 from forwardpass.edge.updates.chunks import find_chunks
 from forwardpass.edge.updates.client import Client
-from forwardpass.edge.updates.failures import Failures
 from forwardpass.edge.updates.release import Release
 from forwardpass.edge.versions import version_order
 from forwardpass.errors import ForwardpassError, InvalidModel, NotReady
@@ -61,7 +61,7 @@ class Preparation:
             return None
         self.progress.version = release.version
         assembly = Assembly(self._home.updates, release)
-        refusal = refuse(release, active, Failures(failures_file(self._home)))
+        refusal = refuse(release, active, Failures(self._home.failures))
         remove_others(self._home.updates, keep=None if refusal else assembly.path)
         if refusal:
             raise InvalidModel(f"update refused: {refusal}")
@@ -126,10 +126,6 @@ def refuse(release: Release, active: Slot, failures: Failures) -> str:
     if failure := failures.find(release.manifest):
         return f"{release} was tried and taken back: {failure.why}"
     return ""
-
-
-def failures_file(home: Home) -> Path:
-    return home.updates / "failed.json"
 
 
 def _files(slots: Path, but: str = "") -> Iterator[Path]:

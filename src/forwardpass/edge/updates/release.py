@@ -15,7 +15,7 @@ from forwardpass.errors import InvalidModel, InvalidSettings
 
 FORMAT = 1
 MOST_BYTES = 8 << 20  # of a release; 256 KiB a chunk, that is for bundles of more than 10 GB
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")  # of a channel, target or model
 
 Digest = Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{64}$")]
 Size = Annotated[int, msgspec.Meta(ge=0)]
@@ -54,7 +54,7 @@ class Release(msgspec.Struct, frozen=True, kw_only=True):
 def release_path(channel: str, target: str, model: str) -> str:
     """Where the release lies among the targets. Raises ``InvalidSettings`` for a name that cannot be part of it."""
     for what, name in (("channel", channel), ("target", target), ("model", model)):
-        if not _NAME.fullmatch(name):
+        if not NAME.fullmatch(name):
             raise InvalidSettings(
                 f"{what} {name[:100]!r} cannot be published under: use letters, digits, '.', '_' and '-'"
             )

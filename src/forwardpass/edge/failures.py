@@ -1,7 +1,7 @@
-"""Releases that were tried on this device and taken back: they are not tried again.
+"""Bundles that were tried on this device and taken back: they are not tried again.
 
-One small file in the home, by the digest of what was in the release; the latest few are kept.
-Knows neither how a release is tried nor what is done about it.
+One small file in the home, by the digest of what was in the bundle; the latest few are kept.
+Knows neither how a bundle comes and is tried nor what is done about it.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ KEPT = 16
 
 
 class Failure(msgspec.Struct, frozen=True):
-    """Which release failed, why, and when (seconds since the epoch). ``digest`` is that of its manifest."""
+    """Which bundle failed, why, and when (seconds since the epoch). ``digest`` is that of its manifest."""
 
     digest: str
     version: str

@@ -9,6 +9,8 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Callable
+from contextlib import suppress
+from functools import partial
 from typing import TypeVar
 
 T = TypeVar("T")
@@ -19,23 +21,18 @@ async def in_thread(work: Callable[[], T]) -> T:
     loop = asyncio.get_running_loop()
     done: asyncio.Future[T] = loop.create_future()
 
-    def finish(tell: Callable[[], None]) -> None:
+    def tell(settle: Callable[[], None]) -> None:
         if not done.done():
-            tell()
+            settle()
 
     def run() -> None:
+        settle: Callable[[], None]
         try:
-            result = work()
-        except Exception as error:  # noqa: BLE001 -- handed to who waits
-            tell, value = done.set_exception, error
-            _later(loop, lambda: finish(lambda: tell(value)))
-        else:
-            _later(loop, lambda: finish(lambda: done.set_result(result)))
+            settle = partial(done.set_result, work())
+        except BaseException as error:  # noqa: BLE001 -- handed to who waits
+            settle = partial(done.set_exception, error)
+        with suppress(RuntimeError):  # the loop has ended meanwhile
+            loop.call_soon_threadsafe(tell, settle)
 
     threading.Thread(target=run, daemon=True).start()
     return await done
-
-
-def _later(loop: asyncio.AbstractEventLoop, call: Callable[[], None]) -> None:
-    if not loop.is_closed():
-        loop.call_soon_threadsafe(call)

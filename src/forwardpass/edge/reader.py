@@ -1,0 +1,43 @@
+"""What a client sends, as asyncio's streams read it, and at once the word that it sends no more.
+
+Reads ahead while a request is answered, so that its client's leaving is heard, up to a bound. Knows no HTTP.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+MOST_AHEAD = 256 * 1024  # bytes that are kept until they are asked for; then it reads no more for now
+
+Ended = Callable[[bool], None]  # whether the client is gone, or only sends no more
+
+
+class Reader(asyncio.StreamReader):
+    """A stream's reader with one listener."""
+
+    def __init__(self) -> None:
+        super().__init__(limit=MOST_AHEAD // 2)  # a stream stops at twice its limit
+        self._over = False
+        self._told: Ended | None = None
+
+    def tell(self, ended: Ended | None) -> None:
+        """``ended`` is called, in a later turn of the loop, when the client sends no more, or if it has already."""
+        self._told = ended
+        if self._over:
+            self._tell()
+
+    def feed_eof(self) -> None:
+        super().feed_eof()
+        self._over = True
+        self._tell()
+
+    def set_exception(self, exc: Exception) -> None:
+        super().set_exception(exc)
+        self._over = True
+        self._tell()
+
+    def _tell(self) -> None:
+        if self._told is not None:
+            # what came before leaves for the model first
+            asyncio.get_running_loop().call_soon(self._told, self.exception() is not None)
