@@ -12,10 +12,11 @@ import re
 import time
 from collections.abc import Callable
 from typing import Any, NamedTuple
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote
 
 import numpy as np
 
+from forwardpass.address import Address
 from forwardpass.errors import (
     BackendFailed,
     ForwardpassError,
@@ -27,7 +28,7 @@ from forwardpass.errors import (
     TooLarge,
     nearest,
 )
-from forwardpass.jobs.engine import WEB, JobEngine
+from forwardpass.jobs.engine import JobEngine
 from forwardpass.jobs.tensors import decode_answer, encode_request
 from forwardpass.types import Columns, DType, InputSpec, InputType, Signature, TensorSpec
 
@@ -66,13 +67,14 @@ class Client:
     """One connection to ``http://host:port``, opened when it is needed and kept."""
 
     def __init__(self, url: str) -> None:
-        parts = urlsplit(url)
-        if not url.startswith(WEB) or not parts.hostname:
-            raise InvalidInput(f"--url {url!r}: must be like http://127.0.0.1:8000")
+        try:
+            address = Address.base(url)
+        except InvalidInput as error:
+            raise InvalidInput(f"--url: {error.message}") from None
         self.url = url.rstrip("/")
-        kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
-        self._path = parts.path.rstrip("/")
-        self._connection = kind(parts.hostname, parts.port, timeout=PATIENCE)
+        kind = http.client.HTTPSConnection if address.tls else http.client.HTTPConnection
+        self._path = address.path
+        self._connection = kind(address.host, address.port, timeout=PATIENCE)
 
     def ask(self, method: str, path: str, body: bytes | None = None, headers: dict[str, str] | None = None) -> Answer:
         """Raises ``OSError`` where there is no answer."""

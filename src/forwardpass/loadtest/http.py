@@ -12,8 +12,8 @@ import select
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import cast
-from urllib.parse import urlsplit
 
+from forwardpass.address import Address
 from forwardpass.errors import InvalidInput
 from forwardpass.loadtest.target import Connection, Listener, Target
 
@@ -23,10 +23,10 @@ _NO_BODY = (204, 304)
 
 def http_request(url: str, body: bytes, headers: Mapping[str, str] | None = None) -> bytes:
     """The bytes of one POST to ``url`` (``http://host:port/path``)."""
-    parts = urlsplit(url)
-    lines = {"host": parts.netloc, "content-length": str(len(body)), **(headers or {})}
+    address = Address.of(url)
+    lines = {"host": address.authority, "content-length": str(len(body)), **(headers or {})}
     head = "".join(f"{name}: {value}\r\n" for name, value in lines.items())
-    return f"POST {parts.path or '/'} HTTP/1.1\r\n{head}\r\n".encode("latin-1") + body
+    return f"POST {address.target} HTTP/1.1\r\n{head}\r\n".encode("latin-1") + body
 
 
 @dataclass(frozen=True)
@@ -36,11 +36,11 @@ class HttpTarget(Target):
     url: str = "http://127.0.0.1:8000"
 
     async def connect(self, listener: Listener) -> Connection:
-        parts = urlsplit(self.url)
-        if parts.scheme != "http" or not parts.hostname:
+        address = Address.of(self.url)
+        if address.tls:
             raise InvalidInput(f"load is sent to http://host:port, not to {self.url!r}")
         loop = asyncio.get_running_loop()
-        opening = loop.create_connection(lambda: HttpConnection(listener), parts.hostname, parts.port or 80)
+        opening = loop.create_connection(lambda: HttpConnection(listener), address.host, address.port)
         _, connection = await asyncio.wait_for(opening, CONNECT_TIMEOUT)
         return connection
 
