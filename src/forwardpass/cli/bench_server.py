@@ -29,7 +29,7 @@ from forwardpass.errors import BackendFailed, InvalidModel, NotFound, NotReady, 
 
 START = 120.0  # seconds in which a server must be up
 STOP = 35.0  # seconds in which it must have finished what is under way
-_READY = re.compile(r"^ready at (http://\S+)$", re.MULTILINE)
+_READY = re.compile(r"^(?:ready|no model is ready yet) at (http://\S+)$", re.MULTILINE)
 
 
 @dataclass

@@ -38,8 +38,9 @@ def greeting(models: Sequence[ServedModel], base: str, plan: str, grpc: str | No
         ("metrics", f"{base}/metrics"),
     ]
     addresses += [("gRPC", grpc)] if grpc else []
+    waiting = models and not any(served.ready for served in models)
     parts = [
-        title(f"ready at {base}"),
+        title(f"{'no model is ready yet' if waiting else 'ready'} at {base}"),
         "",
         table(["model", "version", "state", "workers", "description"], rows),
         "",
