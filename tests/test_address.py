@@ -34,7 +34,7 @@ def test_the_parts_of_an_address_can_be_sent(url: str, origin: str, target: str)
         *("", "nonsense", "cloud.example", "cloud.example:8000", "ftp://host/x", "file:///etc/passwd", "http:host"),
         *("http://", "http://:80", "http://host:0", "http://host:99999", "http://host:x", "http://[::1"),
         *("http://a..b/", f"http://{'a' * 64}/", "http://a b/", "http://a\x00b/", "http://\ud800/", "http://a/\ud800"),
-        "http://me:secret@host:99999/",
+        *("http://me:secret@host:99999/", "htps://host/secret", "https://host:8o/secret", "https://me:secret"),
     ],
 )
 def test_what_no_request_can_be_sent_to_is_refused(url: str) -> None:

@@ -15,7 +15,7 @@ from forwardpass.errors import InvalidInput
 _PORTS = {"http": 80, "https": 443}
 _HOST = re.compile(r"[\w.:%~-]+", re.ASCII)
 _PLAIN = "/%:@!$&'()*+,;=~"  # characters of a path that need not be quoted, besides letters and digits
-_SHOWN = 200  # characters of what is refused
+_BEGIN = re.compile(r"(\w+://)?(?:[^/?#@]*@)?([^:/?#@]{0,200})")  # of what is refused: scheme and host
 
 
 @dataclass(frozen=True)
@@ -40,8 +40,7 @@ class Address:
         except ValueError:  # of a bracket, a port, a name that is too long, a character that is none
             known = False
         if not known:
-            said = url.rpartition("@")[2][:_SHOWN]  # what stands before may be a password
-            raise InvalidInput(f"{said!r} is no URL that can be asked; give one like https://cloud.example:8000")
+            raise InvalidInput(f"{_shown(url)!r} is no URL that can be asked; give one like https://cloud.example:8000")
         if parts.username is not None:
             raise InvalidInput(f"the URL of {host} holds a name or password; give those as a header")
         return cls(parts.scheme, host, port, path, query)
@@ -73,3 +72,10 @@ class Address:
     def target(self) -> str:
         """As a request's line has it."""
         return (self.path or "/") + (f"?{self.query}" if self.query else "")
+
+
+def _shown(url: str) -> str:
+    """What of a refused one may stand in a message: no user, and nothing behind the host, where secrets may be."""
+    begin = _BEGIN.match(url)
+    shown = "" if begin is None else (begin[1] or "") + begin[2]
+    return shown + ("" if url.endswith(shown) else "…")
