@@ -121,6 +121,10 @@ def count_words(columns, *, least: int = 0):
     return {"words": np.array(counts, dtype=np.int64)}
 ```
 
+`writes` gives each column its element type, with the shape of one row where that is no single value:
+`"INT64"`, `"FP32[3]"`, `"FP32[3,224,224]"`, `"FP32[?,4]"` (`?` is a free axis). A list of names
+instead keeps the types and shapes that these columns have.
+
 `columns` holds numpy arrays by name, whose first axis is the rows. Return as many rows as came in,
 in the same order, and do not change what was given. Raise
 `forwardpass.errors.InvalidRows({row: "what is wrong"})` to refuse single rows.

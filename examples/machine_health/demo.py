@@ -4,7 +4,7 @@ What happens: the device answers every window of both motors; the network is cut
 the network is back and the cloud gets what it missed, once; a new version is published and taken
 over; a bad one is published, tried and taken back; one motor wears out and raises the alarm. Each
 line says when and what; the exit code is 0 only if all of it happened. Needs mosquitto, and
-`pip install 'forwardpass[mqtt,updates]'`.
+`pip install aiomqtt tuf`.
 """
 
 from __future__ import annotations

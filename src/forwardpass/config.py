@@ -8,7 +8,9 @@ parameters stay a mapping here and are decoded by the pipeline with the same ``d
 from __future__ import annotations
 
 import dataclasses
+import enum
 import os
+import types
 import typing
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -304,8 +306,24 @@ def check_keys(cls: type[Any], data: Any, where: str, error: type[ForwardpassErr
     for key, value in mapping.items():
         if key not in names:
             raise error(f"{where}: unknown key {key!r}.{nearest(key, names)}")
+        choices = _choices(hints[key])
+        if choices and value is not None and value not in choices:
+            raise error(f"{where}: {key}: unknown value {value!r}.{nearest(str(value), choices)}")
         for name, item, item_type in _nested(hints[key], value, f"{where}: {key}", error):
             check_keys(item_type, item, name, error)
+    for item in dataclasses.fields(cls):
+        if item.init and item.name not in mapping and item.default is item.default_factory is dataclasses.MISSING:
+            raise error(f"{where}: `{item.name}` is missing")
+
+
+def _choices(hint: Any) -> tuple[str, ...]:
+    """The texts that a key allows, where it allows nothing else but none at all."""
+    union = get_origin(hint) in (typing.Union, types.UnionType)
+    options = [option for option in (get_args(hint) if union else (hint,)) if option is not type(None)]
+    if len(options) == 1 and get_origin(options[0]) is typing.Literal:
+        return get_args(options[0])
+    named = len(options) == 1 and isinstance(options[0], type) and issubclass(options[0], enum.StrEnum)
+    return tuple(item.value for item in options[0]) if named else ()
 
 
 def _nested(

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from forwardpass import __version__
 from forwardpass.edge.main import main
 
 
@@ -21,6 +22,13 @@ def test_help_shows_the_options_and_an_example() -> None:
     assert done.returncode == 0
     for part in ("usage: forwardpass agent", "--home DIR", "--bundle FILE", "--updates URL", "--cloud URL", "example:"):
         assert part in done.stdout, part
+
+
+def test_its_version(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["agent", "--version"])
+    assert ended.value.code == 0
+    assert capsys.readouterr().out == f"forwardpass {__version__}\n"
 
 
 def test_errors_are_one_line_and_the_exit_code_is_one(tmp_path: Path) -> None:

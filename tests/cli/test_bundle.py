@@ -71,6 +71,18 @@ def test_a_version_a_file_and_json(model: Path, tmp_path: Path) -> None:
     assert "odd@2" in error("bundle", odd).message
 
 
+def test_what_own_steps_print_is_not_on_standard_output(model: Path) -> None:
+    (model / "2" / "model.yaml").write_text("postprocess: [{step: loud}]\n")
+    (model / "2" / "steps.py").write_text(
+        "import forwardpass\nprint('imported')\n@forwardpass.step(reads=['y'], writes=['y'])\n"
+        "def loud(columns):\n    print('called')\n    return {'y': columns['y']}\n"
+    )
+    made = done("bundle", model, "--json")
+    assert json.loads(made.stdout)["version"] == "2"
+    assert "imported" in made.stderr
+    assert "called" in made.stderr
+
+
 def test_rows_from_a_file(model: Path, tmp_path: Path) -> None:
     rows = tmp_path / "rows.json"
     for body in ('{"instances": [[1, 2]]}', "[[1, 2], [3, 4]]"):

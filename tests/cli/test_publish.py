@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import shlex
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -11,6 +14,7 @@ from typer.testing import CliRunner
 
 from forwardpass.cli.main import app
 from forwardpass.cli.publish import parse_time
+from forwardpass.edge.main import HOME
 from forwardpass.errors import ForwardpassError, InvalidInput, InvalidSettings
 
 pytest.importorskip("tuf", reason="updates need tuf (the extra `updates`)")
@@ -44,13 +48,33 @@ def test_the_first_time_it_says_what_is_to_be_done(bundles: list[Path], config: 
         "published motor 1 for linux-x86_64 on stable",
         f"forwardpass publish --refresh --to {served}",
         f"made in {config / 'forwardpass/publish'}",
-        f"{served / 'metadata/1.root.json'} as HOME/updates/root.json",
-        "--updates http://",
+        f"{served / 'metadata/1.root.json'}, a first bundle such as {bundles[0]}, and\n",
+        f"of your own: {config / 'forwardpass/bundle.pub'}",
     ):
         assert text in told
     again = publish(bundles[1], "--to", served)
     assert "published motor 2" in again
     assert "keys" not in again
+
+
+def test_what_it_says_of_new_devices_works_there_as_it_stands(bundles: list[Path], tmp_path: Path) -> None:
+    served, device = tmp_path / "served", tmp_path / "device"
+    told = publish(bundles[0], "--to", served).replace(str(HOME), str(device))
+    shell, agent = (line.strip() for line in told.splitlines()[-2:])
+    brought = tmp_path / "brought"
+    brought.mkdir()
+    for file, name in (
+        (served / "metadata/1.root.json", "1.root.json"),
+        (bundles[0], bundles[0].name),
+        (tmp_path / "own.pub", "bundle.pub"),
+    ):
+        (brought / name).write_bytes(file.read_bytes())
+    subprocess.run(shell, shell=True, check=True, cwd=brought)
+    words = shlex.split(agent)
+    assert words[:2] == ["forwardpass", "agent"]
+    systemd = [sys.executable, "-m", "forwardpass", "agent", "--systemd", *words[2:]]
+    done = subprocess.run(systemd, cwd=brought, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stderr
 
 
 def test_for_programs(bundles: list[Path], tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 
 import msgspec
 
@@ -42,11 +43,15 @@ def pack(
     files: Mapping[str, bytes],
     target: str = TARGET,
     runtime: Mapping[str, str] | None = None,
+    later: Mapping[str, str] | None = None,
 ) -> Path:
-    """Write a good bundle of the model ``motor``; ``files`` by their names in its folder."""
+    """Write a good bundle of the model ``motor``; ``files`` by their names in its folder.
+
+    ``later``: what only a later Forwardpass writes into a manifest, and understands.
+    """
     contents = {f"models/motor/{name}": content for name, content in files.items()}
     manifest = Manifest("motor", version, target, "motor", dict(runtime or {}), _entries(contents), "", "a test")
-    return _write(path, key, manifest, sorted(contents.items()))
+    return _write(path, key, manifest, sorted(contents.items()), later or {})
 
 
 @dataclass(frozen=True)
@@ -85,8 +90,15 @@ def _entries(files: Mapping[str, bytes]) -> dict[str, FileEntry]:
     return {name: FileEntry(hashlib.sha256(data).hexdigest(), len(data)) for name, data in files.items()}
 
 
-def _write(path: Path, key: Path, manifest: Manifest, contents: Sequence[tuple[str, bytes]]) -> Path:
-    data = msgspec.json.format(msgspec.json.encode(manifest, order="sorted"), indent=1) + b"\n"  # and not checked
+def _write(
+    path: Path,
+    key: Path,
+    manifest: Manifest,
+    contents: Sequence[tuple[str, bytes]],
+    later: Mapping[str, str] = MappingProxyType({}),
+) -> Path:
+    said = {**msgspec.to_builtins(manifest), **later}
+    data = msgspec.json.format(msgspec.json.encode(said, order="sorted"), indent=1) + b"\n"  # and not checked
     head = [(MANIFEST_FILE, data), (SIGNATURE_FILE, signing.sign(data, signing.read_private_key(key)))]
     with path.open("wb") as file:
         write_archive(file, [*head, *contents])

@@ -318,10 +318,11 @@ def until_told(manager: socket.socket, what: bytes) -> None:
         pass
 
 
-def test_the_unit_file_is_printed(home: Home) -> None:
-    done = subprocess.run(command(home, "--systemd", "--port", "1"), capture_output=True, text=True, check=True)
+def test_the_unit_file_is_printed(home: Home, factory: Factory, bundle: Path) -> None:
+    words = command(home, "--systemd", *install(factory, bundle), "--port", "1")
+    done = subprocess.run(words, capture_output=True, text=True, check=True)
     assert "Type=notify" in done.stdout
-    assert f"--home {home.folder} --port 1" in done.stdout
+    assert f"--home {home.folder} --bundle {bundle} --trust {factory.trust} --port" in done.stdout
 
 
 # Killed at any moment

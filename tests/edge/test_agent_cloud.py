@@ -184,3 +184,25 @@ def _kinds(cloud: Server) -> dict[str, int]:
 def _outbox(device: AgentProcess) -> dict[str, Any]:
     service: dict[str, Any] = next(item for item in device.ask_status()["services"] if item["name"] == "outbox")
     return service
+
+
+def test_where_no_row_may_leave_that_is_why_though_the_server_is_well(tmp_path: Path) -> None:
+    cloud_model = tmp_path / "cloud" / "large"
+    classifier(cloud_model / "model.onnx", 5.0)
+    models = tmp_path / "models"
+    classifier(models / "small" / "model.onnx", 1.0)
+    factory, home = Factory(tmp_path), Home(tmp_path / "home")
+    with running([cloud_model.parent]) as cloud:
+        remote = f"remote: {{urls: ['{cloud.url}'], check_every: 0.2}}\n"
+        write(models, both=f"cascade: [small, large]\nescalation: {ESCALATION}\n", large=remote)
+        bundle = factory.bundle(models / "both", [[n / 4, 0.0, 0.5] for n in range(12)])
+        with agent(home, "--bundle", str(bundle), "--trust", str(factory.trust)) as device:
+            device.until(lambda status: status["last_contact"] is not None)
+            assert predict(device, UNSURE)["provisional"] == [True]
+            shown = show(device.ask_status())
+            assert "0 escalated, 1 provisional\n            provisional, because: 1 privacy\n" in shown
+            assert "contact     a server was reached" in shown
+            assert "!" not in shown
+            said = device.log.read_text()
+            assert "`outbox: {privacy: outputs}`" in said
+            assert "can be asked" not in said

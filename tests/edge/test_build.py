@@ -206,9 +206,29 @@ def test_a_model_that_runs_whole_requests(workshop: Workshop, tmp_path: Path) ->
 
 def test_rows_that_cannot_be_made_up(workshop: Workshop, tmp_path: Path) -> None:
     artifacts.identity(tmp_path / "m" / "model.onnx", shape=("N", 4000))
-    with pytest.raises(InvalidModel, match="no golden rows can be made up for it; give some"):
+    with pytest.raises(InvalidModel, match="no golden rows can be made up for it; give rows that it takes: --rows"):
         made(workshop, tmp_path / "m")
     assert made(workshop, tmp_path / "m", rows=[[0] * 4000]).golden == 12
+
+
+def test_a_step_that_fails_with_all_that_is_made_up_is_said_once(
+    workshop: Workshop, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    model = write(tmp_path / "m", "postprocess: [{step: broken}]\n")
+    (model / "steps.py").write_text(
+        "import forwardpass\n@forwardpass.step(reads=['y'], writes=['y'])\n"
+        "def broken(columns):\n    raise ValueError('no such table')\n"
+    )
+    with pytest.raises(InvalidInput, match="row 0 of the golden rows is not taken: step 'broken' failed"):
+        made(workshop, model, rows=[[1, 2]])
+    caplog.clear()
+    with pytest.raises(InvalidModel) as error:
+        made(workshop, model)
+    assert error.value.message == (
+        "m: no golden rows can be made up for it (step 'broken' failed: ValueError: no such table); "
+        "give rows that it takes: --rows FILE"
+    )
+    assert caplog.records == []
 
 
 @pytest.mark.parametrize(

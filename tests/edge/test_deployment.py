@@ -26,7 +26,7 @@ from forwardpass.edge.settings import AgentSettings, WatchSettings
 from forwardpass.edge.slots import Slot
 from forwardpass.engine.nursery import Nursery
 from forwardpass.engine.replicas import Replicas
-from forwardpass.errors import InvalidModel
+from forwardpass.errors import InvalidModel, InvalidSettings
 from forwardpass.gateway.compose import create_composer
 from forwardpass.server.served import ServedModel
 
@@ -495,6 +495,24 @@ def test_a_member_here_that_cannot_be_loaded_is_not_left_out(nursery: Nursery, f
     run(nursery, main)
 
 
+def test_what_this_device_lacks_is_no_fault_of_a_version(nursery: Nursery, factory: Factory) -> None:
+    first, second = slots(factory)
+
+    def refuse(*told: object) -> None:
+        raise InvalidSettings("needs a broker")
+
+    async def main() -> None:
+        async with device(nursery) as made:
+            await made.start(first)
+            made.deployment._check = refuse
+            before = pids(made)
+            with pytest.raises(InvalidSettings, match="needs a broker"):
+                await made.deployment.switch(second)
+            assert pids(made) == before == children(templates()[0])
+
+    run(nursery, main)
+
+
 def test_a_device_that_has_nothing_to_compose_with_says_so(nursery: Nursery, factory: Factory) -> None:
     slot = factory.install(Home(factory.folder / "one"), cascade(factory.folder, 1.0), [[0.0, 0.5, 0.25]])
 
@@ -502,5 +520,25 @@ def test_a_device_that_has_nothing_to_compose_with_says_so(nursery: Nursery, fac
         async with device(nursery) as made:
             with pytest.raises(InvalidModel, match="not offered here"):
                 await made.start(slot)
+
+    run(nursery, main)
+
+
+def test_errors_are_those_that_a_caller_was_given(nursery: Nursery, factory: Factory) -> None:
+    first, _ = slots(factory)
+    (factory.folder / "newer" / "twin").mkdir(parents=True)
+    newer = model(factory.folder, "raise RuntimeError('no')").rename(factory.folder / "newer" / "twin" / "2")
+    second = factory.install(Home(factory.folder / "three"), newer)
+
+    async def main() -> None:
+        async with device(nursery, WatchSettings(seconds=60.0, predictions=3)) as made:
+            await made.start(first)
+            switching = await watched(made, second)
+            while not switching.done():
+                assert (await made.predictor.predict([[SPECIAL, 2.0]], "test")).error is None
+            assert "predictions failed" in await switching
+            made.dataplane.recorder.flush()
+            assert (made.rates.errors, made.rates.last_minute().errors) == (0, 0.0)
+            assert made.rates.predictions > 2
 
     run(nursery, main)

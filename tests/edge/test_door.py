@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
+import contextlib
 import gzip
 import json
 import os
@@ -11,17 +13,24 @@ import socket
 import struct
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
-from tests.edge.devices import EXAMPLES, AgentProcess, Factory, agent, write_settings
+from tests.edge.devices import EXAMPLES, AgentProcess, Factory, agent, stop, write_settings
 from tests.engine.workers import HANGS, REFUSED, children, fateful_model, needs_proc
 from tests.server.http.raw import Answer, Wire, ask, chunked, eventually, post, request
 from tests.server.process import Server, running
 
+from forwardpass.edge import connection
+from forwardpass.edge.door import Door
+from forwardpass.edge.endpoints import Endpoints
 from forwardpass.edge.home import Home
+from forwardpass.edge.settings import AgentSettings
+from forwardpass.edge.status import bind_unix
 from forwardpass.edge.status_text import show
+from forwardpass.server.dataplane import DataPlane
+from forwardpass.server.records import Recorder
 
 pytestmark = needs_proc
 
@@ -37,6 +46,15 @@ def device(tmp_path_factory: pytest.TempPathFactory) -> Iterator[AgentProcess]:
     factory, home = Factory(folder), Home(folder / "home")
     bundle = factory.bundle(fateful_model(folder / "fateful"))
     write_settings(home, LIMITS)
+    with agent(home, "--bundle", str(bundle), "--trust", str(factory.trust)) as made:
+        yield made
+
+
+@pytest.fixture
+def stopping(tmp_path: Path) -> Iterator[AgentProcess]:
+    """An agent of its own, which a test may stop."""
+    factory, home = Factory(tmp_path), Home(tmp_path / "home")
+    bundle = factory.bundle(fateful_model(tmp_path / "fateful"))
     with agent(home, "--bundle", str(bundle), "--trust", str(factory.trust)) as made:
         yield made
 
@@ -301,3 +319,70 @@ def test_the_door_is_on_localhost_alone(device: AgentProcess) -> None:
     listening = Path(f"/proc/{device.process.pid}/net/tcp").read_text()
     assert f"0100007F:{device.port:04X}" in listening
     assert f"00000000:{device.port:04X}" not in listening
+
+
+# Its end
+
+
+def test_connections_that_idle_are_closed_without_a_word_in_the_log(stopping: AgentProcess) -> None:
+    with Wire(stopping.port) as wire, Wire(stopping.port) as silent:
+        assert wire.send(request("GET", "/livez")).answer().status == 200
+        assert stop(stopping.process) == 0
+        assert wire.at_end()
+        assert silent.at_end()
+    assert "Traceback" not in stopping.log.read_text()
+
+
+def test_what_comes_while_it_stops_is_answered_as_the_last(stopping: AgentProcess) -> None:
+    """On connections in use, on one that has said nothing, in the middle of a request, and of one that is new."""
+    data = predict([1.0, 2.0])
+    with contextlib.ExitStack() as stack:
+        used, silent, half = (stack.enter_context(Wire(stopping.port)) for _ in range(3))
+        assert used.send(data).answer().json == {"predictions": [[1.0, 2.0]]}
+        half.send(data[:20])
+        assert used.send(data).answer().status == 200  # what came before is read by now
+        stopping.process.terminate()
+        eventually(lambda: "stopping: " in stopping.log.read_text())
+        new = stack.enter_context(Wire(stopping.port))
+        for wire, rest in ((used, data), (silent, data), (half, data[20:]), (new, data)):
+            answer = wire.send(rest).answer()
+            assert (answer.json, answer.headers["connection"]) == ({"predictions": [[1.0, 2.0]]}, "close")
+            assert wire.at_end()
+
+
+def test_the_owner_can_ask_how_it_is_while_no_connection_is_left(device: AgentProcess) -> None:
+    with contextlib.ExitStack() as stack:
+        for _ in range(MOST):
+            wire = stack.enter_context(Wire(device.port))
+            assert wire.send(request("GET", "/livez")).answer().status == 200
+        with Wire(device.port) as one_more:
+            assert f"more than {MOST} connections" in one_more.answer().error
+        assert device.ask_status()["ready"]
+
+
+def test_a_last_answer_that_is_read_late_is_not_cut_off(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of all sizes around what the system takes at once, of which the rest waits here."""
+    monkeypatch.setattr(connection, "LINGER", 0.01)
+    sizes = iter(range(40_000, 600_000, 40_000))
+
+    async def status() -> dict[str, str]:
+        return {"text": "x" * next(sizes)}
+
+    async def late(path: Path) -> int:
+        reader, writer = await asyncio.open_unix_connection(path, limit=1024)
+        writer.write(request("GET", "/status", b"", "Connection: close"))
+        head = (await reader.readuntil(b"\r\n\r\n")).lower()
+        await asyncio.sleep(20 * connection.LINGER)
+        missing = int(head.partition(b"content-length: ")[2].split(b"\r\n")[0]) - len(await reader.read())
+        writer.close()
+        return missing
+
+    async def test() -> None:
+        dataplane = DataPlane(Recorder(()))
+        endpoints = Endpoints(dataplane, lambda: None, status, cast(Any, None))
+        door = Door(dataplane, AgentSettings(), endpoints, cast(Any, None))
+        await door.start(bind_unix(tmp_path / "sock"))
+        assert await asyncio.gather(*(late(tmp_path / "sock") for _ in range(14))) == [0] * 14
+        await door.stop(5.0)
+
+    asyncio.run(test())

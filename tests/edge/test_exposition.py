@@ -17,6 +17,7 @@ def test_a_parser_reads_all_of_it() -> None:
     gauges = [
         Gauge("model_ready", "1 where it can answer", {"model": "m"}, 1.0),
         Gauge("sent", "Messages", {"output": 'mqtt:a/"b"\\c\n'}, 7.0),
+        Gauge("seen", "Rows", {}, 9.0, grows=True),
     ]
     families = list(text_string_to_metric_families(exposition(metrics, gauges).decode()))
     assert len({family.name for family in families}) == len(families), "each family once"
@@ -30,6 +31,8 @@ def test_a_parser_reads_all_of_it() -> None:
     assert samples["forwardpass_request_seconds_bucket", ("le", "0.0025"), *labels] == 0
     assert samples["forwardpass_request_seconds_sum", *labels] == 0.003
     assert samples["forwardpass_model_ready", ("model", "m")] == 1
+    kinds = {family.name: family.type for family in families}
+    assert (kinds["forwardpass_sent"], kinds["forwardpass_seen"]) == ("gauge", "counter")
     assert samples["forwardpass_sent", ("output", 'mqtt:a/"b"\\c\n')] == 7
 
 

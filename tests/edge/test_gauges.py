@@ -42,6 +42,11 @@ def test_what_runs_how_it_is_and_what_waits() -> None:
         ("agent_update_failed",): 0,
     }.items():
         assert found[key] == value, key
+    assert {gauge.name for gauge in agent_gauges(STATUS) if gauge.grows} == {
+        "agent_predictions",
+        "agent_rows",
+        "agent_errors",
+    }
     assert ("agent_latency_seconds", "0.99") not in found, "nothing is known of it"
     assert ("agent_watching_seconds",) not in found
 

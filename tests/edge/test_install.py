@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import shlex
 import subprocess
 import sys
 import time
@@ -144,8 +145,25 @@ def test_it_is_smaller_than_150_megabytes(device: Path, record_property: Any) ->
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
-def test_what_a_bundle_needs_and_is_not_there_is_named(device: Path) -> None:
+def test_what_a_bundle_needs_and_is_not_there_is_named_and_what_is_said_brings_it(device: Path) -> None:
     python = device / "env" / "bin" / "python"
-    program = "from forwardpass.edge.targets import missing_runtime; print(missing_runtime({'tokenizers': '0.23'}))"
-    ran = subprocess.run([python, "-I", "-c", program], capture_output=True, text=True, check=True)
-    assert ran.stdout.strip() == "['tokenizers 0.23 or later is not installed']"
+    wanted = "{'tokenizers': '0.23', 'PIL': '13'}"
+    program = f"from forwardpass.edge.targets import missing_runtime; print(*missing_runtime({wanted}))"
+
+    def missing() -> str:
+        return subprocess.run([python, "-I", "-c", program], capture_output=True, text=True, check=True).stdout.strip()
+
+    what, _, how = missing().partition(": ")
+    assert what == "tokenizers 0.23 or later is not installed"
+    command = shlex.split(how.removesuffix(", in the sources of Forwardpass"))
+    assert command[0] == "python3"
+    subprocess.run([sys.executable, *command[1:]], cwd=ROOT, check=True)
+    assert missing() == ""
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_it_is_called_as_it_is_installed(device: Path) -> None:
+    ran = subprocess.run([device / "env/bin/forwardpass-agent", "--help"], capture_output=True, text=True, check=True)
+    assert ran.stdout.startswith("usage: forwardpass-agent ")
+    assert "forwardpass agent" not in ran.stdout

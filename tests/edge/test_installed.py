@@ -29,10 +29,11 @@ class Owner:
         self.key = make_key(folder)
         self.public = signing.public_file(self.key)
 
-    def bundle(self, version: str, runtime: Mapping[str, str] | None = None) -> Path:
-        return pack(
-            self.folder / f"motor-{version}.bundle", self.key, version, {"a": version.encode()}, runtime=runtime
-        )
+    def bundle(
+        self, version: str, runtime: Mapping[str, str] | None = None, later: Mapping[str, str] | None = None
+    ) -> Path:
+        path, files = self.folder / f"motor-{version}.bundle", {"a": version.encode()}
+        return pack(path, self.key, version, files, runtime=runtime, later=later)
 
     def start(self, bundle: Path | None, trusted: Sequence[Path] = ()) -> Installed:
         return install(self.home, Slots(self.home), bundle, trusted)
@@ -125,18 +126,36 @@ def test_where_nothing_is_active_that_is_an_error(new: Owner, handed: Handed) ->
     assert HANDED[handed] in error.value.message
 
 
-def test_what_was_taken_back_is_not_unpacked_again(owner: Owner) -> None:
-    beside = owner.start(owner.bundle("2")).beside
+@pytest.mark.parametrize("later", [{}, {"made_of": "what only a later version knows"}])
+def test_what_was_taken_back_is_not_unpacked_again(owner: Owner, later: dict[str, str]) -> None:
+    beside = owner.start(owner.bundle("2", later=later)).beside
     assert beside is not None
     Failures(owner.home.failures).add(Failure(beside.digest, "2", "too slow", 0.0))
     Slots(owner.home).free()
-    installed = owner.start(owner.bundle("2"))
+    installed = owner.start(owner.bundle("2", later=later))
     assert installed.beside is None
     assert f"tried and taken back: too slow; remove {owner.home.failures} to" in installed.error
     assert list((owner.home.slots / "b").iterdir()) == []
     assert owner.start(owner.bundle("3")).beside is not None
     owner.home.failures.unlink()
-    assert owner.start(owner.bundle("2")).beside is not None
+    assert owner.start(owner.bundle("2", later=later)).beside is not None
+
+
+def test_what_was_refused_for_want_of_something_here_is_tried_again_at_the_next_start(owner: Owner) -> None:
+    beside = owner.start(owner.bundle("2")).beside
+    assert beside is not None
+    failures = Failures(owner.home.failures)
+    crashed = Failure("another", "3", "its worker died once", 0.0)
+    failures.add(crashed)
+    failures.add(Failure(beside.digest, "2", "actions[0] needs a broker", 0.0, unfit=True))
+    assert owner.start(owner.bundle("2")).beside == beside
+    assert failures.all() == [crashed]
+
+
+def test_a_disk_that_is_full_keeps_nobody_from_starting(owner: Owner) -> None:
+    Failures(owner.home.failures).add(Failure("another", "3", "no broker", 0.0, unfit=True))
+    owner.home.failures.with_name("failed.json.tmp").mkdir()  # where that is a folder, the file cannot be written
+    assert owner.start(None).error == ""
 
 
 def test_a_damaged_key_blocks_no_other_and_is_mended_by_trusting_it_again(

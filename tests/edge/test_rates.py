@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any, cast
+
 import pytest
 
 from forwardpass.edge.rates import GOLDEN, Rates
@@ -86,3 +88,20 @@ def test_bodies_that_cannot_be_read_are_not_in_the_last_minute() -> None:
     rates.write([record(), record(outcome=Outcome.INVALID_INPUT, rows=0)])
     assert rates.errors == 1
     assert rates.last_minute().errors == 0
+
+
+class Behind:
+    ready = True
+
+
+def test_what_the_version_before_answered_is_no_error() -> None:
+    """What timed out it has no time for, and it answers only while it is there."""
+    rates, behind = Rates(Clock()), Behind()
+    rates.behind = {("m", "2"): cast(Any, behind)}
+    failed = record(outcome=Outcome.BACKEND_FAILED, version="2")
+    rates.write([failed, record(version="1"), failed, record(outcome=Outcome.BACKEND_FAILED, version="1")])
+    assert (rates.predictions, rates.errors, rates.last_minute().errors) == (1, 1, 1.0)
+    rates.write([record(outcome=Outcome.TIMED_OUT, version="2")])
+    behind.ready = False
+    rates.write([failed])
+    assert rates.errors == 3

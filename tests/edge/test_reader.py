@@ -68,3 +68,21 @@ def test_what_is_kept_has_a_bound() -> None:
             await reader.readexactly(sent)
 
     asyncio.run(main())
+
+
+def test_it_parts_with_a_client_only_where_nothing_has_arrived() -> None:
+    async def test() -> None:
+        reader = Reader()
+        here, there = socket.socketpair()
+        with here, there:
+            there.send(b"1")
+            assert not reader.part(here), "the loop has not read it yet"
+            reader.feed_data(here.recv(1))
+            assert not reader.part(here), "nobody has asked for it yet"
+            assert await reader.read(1) == b"1"
+            assert reader.part(here)
+            assert there.recv(1) == b""
+            reader.feed_eof()
+            assert not reader.part(here), "it has its end to tell"
+
+    asyncio.run(test())

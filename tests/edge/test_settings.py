@@ -59,6 +59,20 @@ def test_what_is_no_finite_number_is_in_no_range(tmp_path: Path, value: str) -> 
     [
         ({"check_every": 0}, "check_every must be from 1 to 2592000, got 0"),
         ({"outbox": {"upload_every": 0}}, r"upload_every must be from 0.01 to 86400, got 0.0 - at `\$.outbox`"),
+        ({"outbox": {"most_bytes": -5}}, r"most_bytes must be from 65536 to \d+, got -5 - at `\$.outbox`"),
+        ({"outbox": {"unsure_below": 9}}, r"unsure_below must be from 0 to 1, got 9.0 - at `\$.outbox`"),
+        ({"watch": {"seconds": -1}}, r"seconds must be from 0 to 2592000, got -1.0 - at `\$.watch`"),
+        ({"watch": {"more_errors": 7}}, r"more_errors must be from 0 to 1, got 7.0 - at `\$.watch`"),
+        ({"max_connections": 0}, "max_connections must be from 1 to 65535, got 0"),
+        ({"keep_alive": -1}, "keep_alive must be from 0.1 to 86400, got -1.0"),
+        ({"max_body_bytes": 0}, r"max_body_bytes must be from 1 to \d+, got 0"),
+        ({"drain_timeout": -1}, "drain_timeout must be from 0 to 3600, got -1.0"),
+        ({"updates": "http://a..b"}, r"updates: 'http://a\.\.b' is no URL"),
+        ({"cloud": "ada:secret@cloud"}, "cloud: 'cloud' is no URL"),
+        (
+            {"outbox": {"privacy": "some"}},
+            "outbox: privacy: unknown value 'some'. Known: all, nothing, outputs, unsure",
+        ),
         ({"channel": "../../x"}, r"channel must be letters, .* got '../../x'"),
         ({"cloud_token_file": "token"}, "cloud_token_file is for the `cloud`"),
     ],
@@ -72,7 +86,7 @@ def test_settings_that_cannot_be(tmp_path: Path, settings: dict[str, Any], said:
     ("flags", "said"),
     [
         ({"port": 65536}, "port must be from 0 to 65535, got 65536"),
-        ({"log_level": "loud"}, "'loud' - at `\\$.log_level`"),
+        ({"log_level": "loud"}, "log_level: unknown value 'loud'. Known: debug, error, info, warning."),
     ],
 )
 def test_flags_that_cannot_be(tmp_path: Path, flags: dict[str, object], said: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import shlex
 import socket
 import subprocess
@@ -66,6 +67,15 @@ def test_where_nothing_is_installed_the_next_words_are_told(tmp_path: Path) -> N
         run_agent(Order(tmp_path, None, (), {}), None, None)
 
 
+def test_the_library_of_updates_does_not_chat(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    library = logging.getLogger("tuf")
+    library.setLevel(logging.NOTSET)
+    with pytest.raises(InvalidSettings, match="nothing is installed"):
+        run_agent(Order(tmp_path, None, (), {}), None, None)
+    assert not library.getChild("api").isEnabledFor(logging.INFO)
+
+
 @pytest.mark.parametrize(
     ("runtime", "said"),
     [
@@ -108,7 +118,14 @@ def test_what_is_active_runs_where_the_units_bundle_is_gone(tmp_path: Path) -> N
 def test_a_unit_has_every_flag_that_was_given(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    pytest.importorskip("tuf", reason="updates need tuf (the extra `updates`)")
     monkeypatch.chdir(tmp_path)
+    workshop = Workshop(tmp_path)
+    workshop.bundle().rename("m.bundle")
+    for name in ("a.pub", "b.pub"):
+        Path(name).write_bytes(signing.public_file(workshop.key_file).read_bytes())
+    Path("updates").mkdir()
+    Path("updates/root.json").touch()
     flags = (
         "--bundle m.bundle --trust a.pub --trust b.pub --updates http://u --cloud http://c --port 1 --log-level debug"
     )
@@ -123,6 +140,39 @@ def test_a_unit_has_every_flag_that_was_given(
     default = parser.parse_args([])
     same = {name for name in vars(default) if getattr(default, name) == getattr(wanted, name)}
     assert same == {"action", "systemd", "json"}, "all that says how the agent runs was given"
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        ("--bundle none.bundle --trust own.pub", "none.bundle: the bundle cannot be read"),
+        ("--bundle m-1.bundle", "no key is trusted in"),
+        ("--bundle m-1.bundle --trust none.pub", "none.pub: the key cannot be read"),
+        ("", "nothing is installed in"),
+        ("--port 77777", "port must be from 0 to 65535, got 77777"),
+        ("--updates foo", "updates: 'foo' is no URL"),
+        ("--cloud foo", "cloud: 'foo' is no URL"),
+        (
+            "--bundle m-1.bundle --trust own.pub --updates http://u",
+            "root.json: No such file or directory; copy it there",
+        ),
+    ],
+)
+def test_no_unit_is_printed_for_a_start_that_would_be_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], flags: str, said: str
+) -> None:
+    pytest.importorskip("tuf", reason="updates need tuf (the extra `updates`)")
+    monkeypatch.chdir(tmp_path)
+    Workshop(tmp_path).bundle()
+    home = tmp_path / "home"
+    words = ["--systemd", "--home", str(home)]
+    assert main([*words, "--bundle", "m-1.bundle", "--trust", "own.pub"]) == 0
+    capsys.readouterr()
+    assert main([*words, *flags.split()]) == 1
+    told = capsys.readouterr()
+    assert told.out == ""
+    assert said in told.err
+    assert not home.exists()
 
 
 @pytest.mark.slow

@@ -40,6 +40,10 @@ ILL: list[tuple[dict[str, Any], str]] = [
     ({"inputs": [STATUS["inputs"][0] | {"last_failure": "a/b: no JSON"}]}, "the last that failed was a/b: no JSON"),
     ({"inputs": [STATUS["inputs"][0] | {"restarts": 2, "ended": "why"}]}, "begun again, 2 times: why"),
     ({"composed": [CASCADE | {"breakers": {"large": "open"}}]}, "! large is left alone for a while"),
+    (
+        {"composed": [CASCADE | {"breakers": {"large": "half_open"}}]},
+        "            large failed again and again; the next",
+    ),
     ({"composed": [CASCADE | {"spent_today": 0.25}]}, "0.25 spent today"),
     ({"composed": [CASCADE | {"out_of_reach": {"large": "it is gone"}}]}, "! it is gone"),
     (
@@ -48,6 +52,11 @@ ILL: list[tuple[dict[str, Any], str]] = [
     ),
     ({"composed": [REMOTE | {"servers": [SERVER | {"healthy": False, "reason": "refused"}]}]}, "! refused"),
     ({"composed": [REMOTE | {"servers": [SERVER | {"breaker": "open"}]}]}, "! it is left alone for a while"),
+    (
+        {"composed": [REMOTE | {"servers": [SERVER | {"breaker": "half_open"}]}]},
+        "            it failed again and again; the",
+    ),
+    ({"services": [], "last_contact": 880.0}, "contact     a server was reached 2 min ago"),
     ({"services": [OUTBOX | {"upload_error": "no network"}]}, "! upload: no network"),
     ({"services": [OUTBOX | {"error": "disk full"}]}, "! disk full"),
     ({"services": [OUTBOX | {"lost": {"record": 3}}]}, "! lost since the start: 3 record"),
@@ -67,6 +76,11 @@ ILL: list[tuple[dict[str, Any], str]] = [
 def test_what_is_not_well_is_said(more: dict[str, Any], line: str) -> None:
     assert line in show(STATUS | more, NOW)
     assert line not in show(STATUS, NOW)
+
+
+def test_a_refusal_is_said_once() -> None:
+    told = UPDATES | {"failed": FAILED, "last_error": "update refused: motor 4 was tried and taken back: it crashed"}
+    assert show(STATUS | {"services": [told]}, NOW).count("it crashed") == 1
 
 
 @pytest.mark.parametrize(

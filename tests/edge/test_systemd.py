@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+from forwardpass.edge import systemd
 from forwardpass.edge.outputs.actions import FLUSH
 from forwardpass.edge.systemd import Notifier, unit
 
@@ -25,6 +26,13 @@ def manager(tmp_path: Path) -> Iterator[socket.socket]:
         sock.bind(str(tmp_path / "notify"))
         sock.settimeout(5.0)
         yield sock
+
+
+@pytest.fixture
+def system_wide(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Python and Forwardpass lie where everybody sees them, wherever these tests do."""
+    monkeypatch.setattr(sys, "executable", "/usr/bin/env")
+    monkeypatch.setattr(systemd, "PACKAGE", Path("/opt/forwardpass/systemd.py"))
 
 
 def service_of(text: str) -> Mapping[str, str]:
@@ -54,17 +62,17 @@ def test_it_is_not_killed_while_it_stops(drain: float) -> None:
     assert int(service["TimeoutStopSec"]) > 2 * drain + 4 * FLUSH
 
 
-def test_a_home_under_var_lib_is_the_units_own(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sys, "executable", "/usr/bin/env")
+@pytest.mark.usefixtures("system_wide")
+def test_a_home_under_var_lib_is_the_units_own() -> None:
     service = service_of(unit(Path("/var/lib/motors/left"), [], 1.0))
     assert (service["DynamicUser"], service["StateDirectory"]) == ("yes", "motors/left")
     assert "User" not in service
-    assert service["ProtectHome"] == "yes"
+    assert (service["ProtectHome"], service["PrivateTmp"]) == ("yes", "yes")
 
 
+@pytest.mark.usefixtures("system_wide")
 @pytest.mark.parametrize("home", ["/var/lib/my home", "/var/lib/100%", "/var/lib", "/var/lib/../tmp", "/srv/motors"])
-def test_any_other_home_is_named_as_it_is(monkeypatch: pytest.MonkeyPatch, home: str) -> None:
-    monkeypatch.setattr(sys, "executable", "/usr/bin/env")
+def test_any_other_home_is_named_as_it_is(home: str) -> None:
     service = service_of(unit(Path(home), [], 1.0))
     assert "StateDirectory" not in service
     assert shlex.split(service["ReadWritePaths"]) == [os.path.normpath(home).replace("%", "%%")]
@@ -75,17 +83,29 @@ def test_the_owner_of_the_home_runs_the_agent(tmp_path: Path) -> None:
     assert service_of(unit(tmp_path / "not yet", [], 1.0))["User"] == pwd.getpwuid(os.geteuid()).pw_name
 
 
-def test_what_lies_where_only_its_owner_looks_is_not_hidden(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sys, "executable", "/home/ada/venv/bin/python")
-    service = service_of(unit(Path("/var/lib/forwardpass"), [], 1.0))
-    assert service["ProtectHome"] == "no"
-    assert "DynamicUser" not in service
+@pytest.mark.usefixtures("system_wide")
+@pytest.mark.parametrize(("folder", "hidden"), [("/home/ada", "ProtectHome"), ("/var/tmp", "PrivateTmp")])
+def test_what_lies_where_units_do_not_look_is_shown_to_this_one(
+    monkeypatch: pytest.MonkeyPatch, folder: str, hidden: str
+) -> None:
+    def service(*arguments: str) -> Mapping[str, str]:
+        return service_of(unit(Path("/var/lib/forwardpass"), arguments, 1.0))
+
+    bundle = service("--bundle", f"{folder}/motor-1.bundle")
+    with monkeypatch.context() as patch:
+        patch.setattr(systemd, "PACKAGE", Path(folder) / "systemd.py")
+        package = service()
+    monkeypatch.setattr(sys, "executable", f"{folder}/venv/bin/python")
+    for made in (bundle, package, service()):
+        assert made[hidden] == "no"
+        assert "DynamicUser" not in made, "which would hide it all the same"
+    assert service_of(unit(Path(folder) / "home", [], 1.0))[hidden] == "no"
 
 
+@pytest.mark.usefixtures("system_wide")
 @pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="systemd-analyze is not installed")
 @pytest.mark.parametrize("home", ["/var/lib/forwardpass", "/srv/my home"])
-def test_systemd_understands_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, home: str) -> None:
-    monkeypatch.setattr(sys, "executable", "/usr/bin/env")
+def test_systemd_understands_it(tmp_path: Path, home: str) -> None:
     file = tmp_path / "forwardpass-agent.service"
     file.write_text(unit(Path(home), ["--cloud", "https://example.org/a b?c=%d"], 10.0), encoding="utf-8")
     done = subprocess.run(["systemd-analyze", "verify", file], capture_output=True, text=True, check=False)

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import platform
+from pathlib import Path
 
 import pytest
 
 from forwardpass.config import BackendConfig
+from forwardpass.edge import targets
+from forwardpass.edge.distribution import Distribution
 from forwardpass.edge.targets import TARGETS, find_target, fits_here, missing_runtime, require_runnable
 from forwardpass.errors import InvalidModel, InvalidSettings
 
@@ -53,6 +56,18 @@ def test_a_target_that_there_is_not() -> None:
 def test_this_machine_is_of_some_kind() -> None:
     fitting = {name for name, target in TARGETS.items() if target.machine == platform.machine()}
     assert {name for name in (*TARGETS, "toaster") if fits_here(name)} == fitting
+
+
+def test_what_an_extra_brings_is_said_with_its_name(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    assert missing_runtime({"PIL": "99"})[0].endswith("and must be 99 or later: pip install pillow")
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin" / "forwardpass-agent").touch()
+    monkeypatch.setattr(targets, "HERE", Distribution(tmp_path))
+    monkeypatch.setattr(targets, "find_spec", lambda name: None)
+    assert missing_runtime({"tokenizers": "0.23"}) == [
+        f"tokenizers 0.23 or later is not installed: python3 packaging/edge/install.py {tmp_path} --extra text, "
+        "in the sources of Forwardpass"
+    ]
 
 
 def test_what_is_missing_here_is_said() -> None:

@@ -11,13 +11,14 @@ import pytest
 from tests.edge.bundles import make_key, pack, trust
 
 from forwardpass.edge.bundle import unpack
-from forwardpass.edge.failures import Failures
+from forwardpass.edge.failures import Failure, Failures
 from forwardpass.edge.home import Home
 from forwardpass.edge.install import Installed
 from forwardpass.edge.services import UpdateService
 from forwardpass.edge.signing import read_public_keys
 from forwardpass.edge.slots import Slot, Slots
 from forwardpass.edge.trials import MOST_TRIALS, Trials
+from forwardpass.errors import InvalidSettings
 
 
 class Device:
@@ -33,6 +34,7 @@ class Device:
         self.tried = 0
         self.verdict: Callable[[], Awaitable[str]] = self.good
         self.trials = Trials(self.home, self.slots, self._switch, pauses=self.pauses)
+        self.full = self.home.state.with_name("state.json.tmp")  # where this is a folder, the state cannot be written
         self.paused: list[tuple[str, str]] = []  # the problem, and the slot that the next start begins with
 
     def _put(self, bundle: Path) -> Slot:
@@ -53,14 +55,12 @@ class Device:
     async def bad(self) -> str:
         return "its worker died once"
 
+    async def unfit(self) -> str:
+        raise InvalidSettings("actions[0] needs a broker")
+
     async def fills_the_disk(self) -> str:
         self.full.mkdir()
         return ""
-
-    @property
-    def full(self) -> Path:
-        """Where this is a folder, the state cannot be written."""
-        return self.home.state.with_name("state.json.tmp")
 
     def pauses(self) -> Iterator[float]:
         """After the second there is room again."""
@@ -137,6 +137,39 @@ def test_what_was_taken_back_is_remembered(device: Device) -> None:
     assert updater.emptied == [device.two.folder]
 
 
+def test_what_was_taken_back_is_remembered_once_the_disk_takes_it(device: Device) -> None:
+    async def bad_on_a_full_disk() -> str:
+        device.full = device.home.failures.with_name("failed.json.tmp")
+        device.full.mkdir()
+        return "its worker died once"
+
+    device.verdict = bad_on_a_full_disk
+    assert device.run() == "its worker died once"
+    problem, _ = device.paused[1]
+    assert f"motor 2 (slot b) was taken back, and may be tried again: {device.full}: Is a directory" in problem
+    assert device.trials.problem == ""
+    assert Failures(device.home.failures).find(device.two.digest) is not None
+    assert Slots(device.home).proven(device.two), "the trial has ended"
+    assert device.tried == 1
+
+
+def test_what_the_device_lacked_is_remembered_as_such(device: Device) -> None:
+    device.verdict = device.unfit
+    assert device.run() == "actions[0] needs a broker"
+    failure = Failures(device.home.failures).find(device.two.digest)
+    assert failure is not None
+    assert failure.unfit
+    assert device.active == "1"
+
+
+def test_what_is_kept_ends_the_failures_of_versions_that_are_not_newer(device: Device) -> None:
+    failures = Failures(device.home.failures)
+    for version in ("1.5", "2", "10"):
+        failures.add(Failure(f"other {version}", version, "it crashed", 0.0))
+    device.run()
+    assert [failure.version for failure in failures.all()] == ["10"]
+
+
 def test_one_during_which_the_agent_dies_is_given_up(device: Device) -> None:
     class Died(BaseException):
         pass
@@ -154,7 +187,7 @@ def test_one_during_which_the_agent_dies_is_given_up(device: Device) -> None:
 
 
 @pytest.mark.parametrize("full", [False, True])
-def test_a_stop_is_a_stop_and_not_held_against_it(device: Device, full: bool) -> None:
+def test_a_stop_is_a_stop_and_not_held_against_it(device: Device, full: bool, caplog: pytest.LogCaptureFixture) -> None:
     async def stopped() -> None:
         trying = asyncio.Event()
 
@@ -173,7 +206,8 @@ def test_a_stop_is_a_stop_and_not_held_against_it(device: Device, full: bool) ->
             await task
 
     asyncio.run(stopped())
-    assert full or device.slots.begin_trial(device.two) == 1
+    assert Slots(device.home).proven(device.two) is not full, "where the disk takes it, the trial has ended"
+    assert "motor 2 (slot b) was still tried when the agent stopped, and is not kept" in caplog.text
 
 
 def test_a_trial_that_cannot_be_counted_is_not_begun_and_updates_are_looked_for(device: Device) -> None:

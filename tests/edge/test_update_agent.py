@@ -282,13 +282,40 @@ def test_an_update_that_crashes_on_the_third_input_is_taken_back_at_once(
         assert client.wrong == []
 
 
-def alarming(publisher: Publisher, version: str, port: int) -> Path:
-    """A bundle whose rule posts every answer to where nobody listens."""
+def acting(publisher: Publisher, version: str, what: str) -> Path:
+    """A bundle whose rule does this with every answer."""
     model = publisher.folder / "models" / "look" / version
     artifacts.lookup(model / "model.onnx")
-    rule = f"{{output: y, above: -1, webhook: 'http://127.0.0.1:{port}/alarm'}}"
+    rule = f"{{output: y, above: -1, {what}}}"
     (model / "model.yaml").write_text(f"description: version {version}\nactions: [{rule}]\n")
     return build(model.parent, read_private_key(publisher.key), publisher.folder, version=version, rows=[1]).path
+
+
+def alarming(publisher: Publisher, version: str, port: int) -> Path:
+    """One that posts every answer to where nobody listens."""
+    return acting(publisher, version, f"webhook: 'http://127.0.0.1:{port}/alarm'")
+
+
+def test_an_update_that_lacked_a_setting_is_kept_after_the_next_start_with_it(
+    publisher: Publisher, home: Home, link: Link
+) -> None:
+    pytest.importorskip("aiomqtt", reason="rules publish by aiomqtt (the extra `mqtt`)")
+    with agent(home, link, "--bundle", str(alarming(publisher, "1", free_port()))) as process:
+        publisher.repository.publish(acting(publisher, "2", "publish: alarms"), "stable", timedelta(days=1))
+        ask(home.socket, "POST", "/check")
+        wait_for(lambda: updates(home, process)["failed"] is not None)
+        assert "needs a broker; say its `url` under `mqtt:`" in updates(home, process)["failed"]["why"]
+        assert status(home, process)["version"] == active(home) == "1"
+    with (home.folder / "agent.yaml").open("a") as settings:
+        settings.write(f"mqtt: {{url: 'mqtt://127.0.0.1:{free_port()}'}}\n")
+    with agent(home, link) as process:
+        wait_for(lambda: active(home) == "2")
+        wait_for(lambda: updates(home, process)["failed"] is None)
+    (home.folder / "agent.yaml").write_text(WATCH)
+    words = [sys.executable, "-m", "forwardpass.edge", "agent", "--home", str(home.folder), "--port", "0"]
+    done = subprocess.run(words, capture_output=True, text=True, timeout=LONG, check=False)
+    assert (done.returncode, active(home)) == (1, "2"), "its owner's settings are no reason to go back a version"
+    assert "needs a broker; say its `url` under `mqtt:` in agent.yaml" in done.stderr
 
 
 def test_alarms_that_wait_for_their_target_outlive_an_update(publisher: Publisher, home: Home, link: Link) -> None:

@@ -117,13 +117,15 @@ class _Worker:
 class House:
     """Models without artifact under ``folder``, loaded by their names; ``wall_clock`` is that of days."""
 
-    def __init__(self, folder: Path, defer: Defer | None = None) -> None:
+    def __init__(self, folder: Path, defer: Defer | None = None, withheld: str = "") -> None:
         self.folder = folder
         self.today = 1e9
         self.locals: list[Local] = []
         self.dataplane = DataPlane(Recorder(()))
         settings = Settings(drain_timeout=5.0, cores=1)
-        composer = create_composer(defer=defer, wall_clock=lambda: self.today, chance=random.Random(5))
+        composer = create_composer(
+            defer=defer, withheld=withheld, wall_clock=lambda: self.today, chance=random.Random(5)
+        )
         fronts = Fronts(settings, lambda: (_ for _ in ()).throw(AssertionError), 0)
         self.control = Control(self.dataplane, cast(Any, None), settings, [folder], fronts, composer)
 
@@ -157,8 +159,8 @@ class House:
 
 
 @contextlib.asynccontextmanager
-async def house(folder: Path, defer: Defer | None = None) -> AsyncIterator[House]:
-    made = House(folder, defer)
+async def house(folder: Path, defer: Defer | None = None, withheld: str = "") -> AsyncIterator[House]:
+    made = House(folder, defer, withheld)
     try:
         yield made
     finally:

@@ -39,6 +39,7 @@ from forwardpass.errors import (
     Overloaded,
     TimedOut,
 )
+from forwardpass.gateway import breaker
 from forwardpass.gateway.breaker import IN_A_ROW
 from forwardpass.gateway.budget import DAY
 from forwardpass.server.composed import PutOff
@@ -675,5 +676,54 @@ def test_a_cascade_starts_though_the_cloud_was_never_there(tmp_path: Path) -> No
             await cloud.start()
             await until(lambda: made.dataplane.model("large").ready)
             assert told(await made.answer("pair", rows(UNSURE)))[0] == [2]
+
+    run(main)
+
+
+def test_where_no_row_may_leave_that_is_why_and_nobody_was_asked(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    put_off: list[PutOff] = []
+
+    async def main() -> None:
+        async with clouds() as (cloud,), house(tmp_path, put_off.append, "no row may leave") as made:
+            Local(made, "small", answers(1))
+            await made.load("large", remote_yaml([cloud]))
+            cascade = await made.pair("deferred: true, price: 1, max_cost_per_day: 9, audit: 1")
+            for _ in range(2):
+                assert told(await made.answer("pair", rows(SURE, UNSURE)))[2] == [False, True]
+                await cloud.die()  # which changes nothing
+            said = cascade.statistics()
+            assert (said["provisional"], said["escalated"], said["spent_today"]) == ({"privacy": 2}, 0, 0)
+            assert said["out_of_reach"] == {}
+            assert cloud.seen == []
+
+    with caplog.at_level("INFO"):
+        run(main)
+    assert put_off == []
+    assert "is ready" in caplog.text
+    assert "asked" not in caplog.text.partition("is ready")[0]
+
+
+def test_a_member_that_is_well_again_is_not_left_alone_any_longer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(breaker, "FIRST_REST", 1000.0)
+
+    async def main() -> None:
+        async with clouds() as (cloud,), house(tmp_path) as made:
+            Local(made, "small", answers(1))
+            await made.load("large", remote_yaml([cloud]))
+            cascade = await made.pair("timeout: 0.03")
+            cloud.doing = after(30.0)
+            for _ in range(IN_A_ROW):
+                await made.answer("pair", rows(UNSURE))
+            assert cascade.statistics()["breakers"] == {"large": "open"}
+            server = made.remote("large").statistics()["servers"][0]
+            assert (server["sent"], server["failed"]) == (IN_A_ROW, IN_A_ROW)
+            await cloud.die()
+            await until(lambda: not made.dataplane.model("large").ready)
+            await cloud.start()
+            await until(lambda: cascade.statistics()["breakers"] == {"large": "half_open"})
 
     run(main)

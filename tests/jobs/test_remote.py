@@ -173,7 +173,7 @@ def test_a_model_that_the_server_does_not_have_is_named(server: Server, tmp_path
         run("broken", source, tmp_path / "out", url=server.url)
     with pytest.raises(NotReady, match="cannot reach"):
         run("fraud", source, tmp_path / "out", url=f"http://127.0.0.1:{free_port()}")
-    with pytest.raises(InvalidInput, match="--url: .* give one like https://"):
+    with pytest.raises(InvalidInput, match=r"--url: .* give one like https://"):
         run("fraud", source, tmp_path / "out", url="127.0.0.1:8000")
     assert find_remote(server.url, "versions", "")[1] == "2"
     assert find_remote(server.url, "versions", "1")[1] == "1"

@@ -61,9 +61,9 @@ def test_no_rows_are_no_confidences() -> None:
         (np.array([[0.2, 0.8], [np.nan, np.nan]]), None),
         (np.array([[-1.5, 4.0]]), "it holds -1.5 to 4, and a probability is between 0 and 1"),
         (np.array([[0.6, 0.2], [0.5, 0.5]]), "its values do not sum to 1 in each row"),
-        (np.array([1, 0]), "its values are int64"),
-        (np.array(["a", "b"], object), "its values are object"),
-        (np.full((2, 2, 2), 0.5), r"its values are float64 of shape [2, 2] a row"),
+        (np.array([1, 0]), "its values are int64, and probabilities are floats"),
+        (np.array(["a", "b"], object), "its values are texts, and probabilities are floats"),
+        (np.full((2, 2, 2), 0.5), "its values are of shape [2, 2] a row, and must be one number or"),
     ],
 )  # fmt: skip
 def test_what_is_no_probability_is_said(column: Any, reason: str | None) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import sys
+from contextlib import redirect_stdout
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -51,7 +53,8 @@ def bundle(
 
     file = key or _own_key()
     path, version = _split(model)
-    built = build(path, read_private_key(file), output, version=version, target=target, rows=_read_rows(rows))
+    with redirect_stdout(sys.stderr):  # what a model's own steps print is no answer of this command
+        built = build(path, read_private_key(file), output, version=version, target=target, rows=_read_rows(rows))
     _tell(built, file, as_json)
 
 

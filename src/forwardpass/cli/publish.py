@@ -94,7 +94,7 @@ def publish(
     if made:
         typer.echo(f"keys     made in {signers.folder}: keep a copy of them in a safe place, and root.key nowhere else")
     if first:
-        _say_first(repository, to)
+        _say_first(repository, to, bundle)
 
 
 def parse_time(text: str) -> timedelta:
@@ -121,11 +121,21 @@ def _say(published: Published, to: Path) -> None:
     typer.echo("\n".join(lines))
 
 
-def _say_first(repository: Repository, to: Path) -> None:
+def _say_first(repository: Repository, to: Path, bundle: Path) -> None:
+    import shlex
+    import socket
+
+    from forwardpass.edge.main import HOME
+    from forwardpass.edge.signing import default_folder
+
+    root, name = repository.first_root, shlex.quote(bundle.name)
     typer.echo(
-        f"serve    {to} with any web server, such as: python -m http.server --directory {to} 8200\n"
-        f"devices  must have {repository.first_root} as HOME/updates/root.json, copied by a way you trust; then:\n"
-        "         forwardpass agent --home HOME --updates http://THIS-MACHINE:8200"
+        f"serve    {to} with any web server, such as: python -m http.server --directory {shlex.quote(str(to))} 8200\n"
+        f"devices  get three files by a way you trust: {root}, a first bundle such as {bundle}, and\n"
+        f"         the public half of the key that signed it (of your own: {default_folder() / 'bundle.pub'}); there:\n"
+        f"         mkdir -p {HOME}/updates && cp {root.name} {HOME}/updates/root.json\n"
+        f"         forwardpass agent --home {HOME} --bundle {name} --trust bundle.pub "
+        f"--updates http://{socket.gethostname()}:8200"
     )
 
 

@@ -239,13 +239,12 @@ class Agent:
         self._notifier.status(str(deployed.slot))
 
     async def _act(self, prediction: Prediction) -> None:
-        """The rules of the version that answers now; begun when the first prediction is there, which it needs."""
+        """By the rules of its version, which are begun when the first prediction is there, and the model with it."""
         deployed = self.deployment.running
         if deployed is not None and deployed is not self._acting and deployed.main.ready:
-            self._actions.begin(deployed.config.actions, deployed.main.signature)
+            self._actions.begin(deployed.main.version, deployed.config.actions, deployed.main.signature)
             self._acting = deployed
-        if deployed is self._acting:
-            await self._actions.act(prediction)
+        await self._actions.act(prediction)
 
     # Predictions that were answered
 

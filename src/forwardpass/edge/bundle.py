@@ -6,6 +6,7 @@ error names the file that is wrong. Knows no slots and no updates; making bundle
 
 from __future__ import annotations
 
+import hashlib
 import os
 import shutil
 from collections.abc import Iterator, Mapping
@@ -40,12 +41,13 @@ MOST_GOLDEN = 64 * 1024 * 1024  # bytes of one file, to look into
 
 @dataclass(frozen=True)
 class Examination:
-    """A bundle that is whole. ``trusted``: the key that signed it is among those handed in.
+    """A bundle that is whole. ``digest`` is the SHA-256 of its manifest's bytes, and so of all that is in it.
 
-    ``golden`` says how many golden rows each model has.
+    ``trusted``: the key that signed it is among those handed in. ``golden`` says how many golden rows each model has.
     """
 
     manifest: Manifest
+    digest: str
     key_id: str
     trusted: bool
     golden: dict[str, int]
@@ -59,14 +61,19 @@ class _Seal:
     signature: bytes
     key_id: str
 
+    @property
+    def digest(self) -> str:
+        return hashlib.sha256(self.manifest).hexdigest()
 
-def read_manifest(path: Path, keys: Keys) -> Manifest:
+
+def read_manifest(path: Path, keys: Keys) -> tuple[Manifest, str]:
     """The manifest of a bundle that one of ``keys`` signed and that has its full size; the files are not read.
 
-    Raises ``NotFound``, or ``InvalidModel`` saying what is wrong with it.
+    With it the SHA-256 of its bytes, in which there may be more than this version of Forwardpass knows of. Raises
+    ``NotFound``, or ``InvalidModel`` saying what is wrong with it.
     """
-    with _opened(path, keys) as (_, manifest, _):
-        return manifest
+    with _opened(path, keys) as (_, manifest, seal):
+        return manifest, seal.digest
 
 
 def verify(path: Path, keys: Keys) -> Manifest:
@@ -82,9 +89,8 @@ def examine(path: Path, keys: Keys) -> Examination:
         golden = {path: bytearray() for path in golden_paths(manifest) if manifest.files[path].size <= MOST_GOLDEN}
         _check_all(archive, manifest, golden)
         read = [decode_golden(bytes(content), path) for path, content in golden.items()]
-        return Examination(
-            manifest, seal.key_id, seal.key_id in keys, {item.model: len(item.instances) for item in read}
-        )
+        rows = {item.model: len(item.instances) for item in read}
+        return Examination(manifest, seal.digest, seal.key_id, seal.key_id in keys, rows)
 
 
 def unpack(path: Path, folder: Path, keys: Keys) -> Manifest:

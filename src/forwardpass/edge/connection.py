@@ -34,6 +34,7 @@ log = logging.getLogger(__name__)
 
 CHUNK = 256 * 1024  # bytes read at a time
 MOST_HEAD = 32 * 1024  # bytes of a request's line and headers
+PARTING = 0.5  # seconds an idle connection stays when the agent stops: one in use is told with its next answer
 LINGER = 2.0  # seconds a refused upload is read and thrown away, so that the refusal can be read
 PHRASES = {status.value: status.phrase.encode() for status in HTTPStatus} | {499: b"Client Closed Request"}
 
@@ -48,21 +49,23 @@ class Refused(Exception):
 
 
 class Connection:
-    """One connection: requests in, answers out, one after the other."""
+    """One connection: requests in, answers out, one after the other. ``excess``: why it is one too many, or ""."""
 
-    def __init__(self, door: Door, reader: Reader, writer: asyncio.StreamWriter, task: asyncio.Task[Any]) -> None:
-        self.task = task
+    def __init__(self, door: Door, reader: Reader, writer: asyncio.StreamWriter, excess: str) -> None:
         self._door = door
         self._reader = reader
         self._writer = writer
+        self._excess = excess
         self._protocol = h11.Connection(h11.SERVER, max_incomplete_event_size=MOST_HEAD)
-        self._idle = False
+        self._idle: asyncio.Timeout | None = None  # while nothing of a request is here
+        writer.transport.set_write_buffer_limits(0)  # drained is what the system has, all of it
+        self.task = asyncio.ensure_future(self._serve())
 
-    async def serve(self) -> None:
+    async def _serve(self) -> None:
         """Until either side closes. Raises nothing that the other side can cause."""
         try:
-            if len(self._door.connections) > self._door.settings.max_connections:
-                raise Refused(503, f"more than {self._door.settings.max_connections} connections; try again later")
+            if self._excess:
+                raise Refused(503, self._excess)
             while await self._serve_one():
                 self._protocol.start_next_cycle()
         except Refused as refused:
@@ -75,9 +78,10 @@ class Connection:
             self._writer.transport.abort()
 
     def leave(self) -> None:
-        """The agent stops: nothing more is read; what is being answered is finished."""
-        if self._idle:
-            self.task.cancel()
+        """The agent stops: what has begun to arrive is answered, and what still comes in a moment."""
+        end = self._end(PARTING)
+        if self._idle is not None and not self._idle.expired() and end < (self._idle.when() or end):
+            self._idle.reschedule(end)
 
     async def _serve_one(self) -> bool:
         """Answer one request; whether another may follow. Raises ``EOFError`` where there is none."""
@@ -90,18 +94,30 @@ class Connection:
     # Reading
 
     async def _head(self) -> h11.Request:
-        self._idle = not self._protocol.trailing_data[0]
+        if self._protocol.trailing_data[0]:
+            await asyncio.sleep(0)  # who sends requests in one go shares the loop with all others
+        else:
+            self._protocol.receive_data(await self._first())
         try:
-            event = await self._event(self._end(self._door.settings.keep_alive))
+            event = await self._event(self._end(self._door.settings.receive_timeout))
         except TimeoutError:
-            if self._protocol.trailing_data[0]:
-                raise Refused(408, "the request did not arrive in time") from None
-            raise
-        finally:
-            self._idle = False
+            raise Refused(408, "the request did not arrive in time") from None
         if not isinstance(event, h11.Request):
             raise EOFError
         return event
+
+    async def _first(self) -> bytes:
+        """The first bytes of a request. Raises ``TimeoutError`` where none come, and the client has been told."""
+        seconds = PARTING if self._door.draining else self._door.settings.keep_alive
+        try:
+            async with asyncio.timeout(seconds) as self._idle:
+                return await self._reader.read(CHUNK)
+        except TimeoutError:
+            if self._reader.part(self._writer.transport.get_extra_info("socket")):
+                raise
+        finally:
+            self._idle = None
+        return await self._reader.read(CHUNK)
 
     async def _body(self, request: h11.Request) -> bytes:
         most, seconds = self._door.settings.max_body_bytes, self._door.settings.receive_timeout

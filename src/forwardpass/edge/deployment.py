@@ -23,7 +23,7 @@ from forwardpass.edge.rates import GOLDEN, Rates
 from forwardpass.edge.settings import WatchSettings
 from forwardpass.edge.slots import Slot
 from forwardpass.edge.watch import Limits, Verdict, Watch
-from forwardpass.errors import ForwardpassError, InvalidModel, TimedOut
+from forwardpass.errors import ForwardpassError, InvalidModel, InvalidSettings, TimedOut
 from forwardpass.registry import ModelLocation, locate_models, read_model
 from forwardpass.server.control import Control
 from forwardpass.server.dataplane import DataPlane
@@ -105,7 +105,7 @@ class Deployment:
         """Have a slot's models answer instead of those that run, if they are well.
 
         Returns "" once they are kept, else why not; then the old ones answer as before. Nobody is
-        refused meanwhile.
+        refused meanwhile. Raises ``InvalidSettings`` where this device lacks what they need.
         """
         async with self._switching:
             old = self.running
@@ -113,12 +113,18 @@ class Deployment:
                 raise InvalidModel("nothing runs that could be switched from")
             try:
                 new = await self._try(slot)
+            except InvalidSettings:  # no fault of theirs
+                raise
             except ForwardpassError as error:
                 return error.message
             log.info("switching to %s", slot)
             before = self._rates.health(old.main.name, old.main.version)
             watch = Watch(before, self._limits(new.main), self._clock)
             places = {served: old.models[name] for name, served in new.models.items() if name in old.models}
+            # two of one number cannot be told from each other by their records
+            self._rates.behind = {
+                (s.name, s.version): place for s, place in places.items() if s.version != place.version
+            }
             self._probation = Probation(new.main, places, self._clock)
             try:
                 await self._adopt(new, old)
@@ -127,6 +133,8 @@ class Deployment:
                     await self._adopt(old, new)
                     await self._abandon(new)
                 else:
+                    self._dataplane.recorder.flush()
+                    self._rates.behind = {}
                     await self._discard(old)
             except asyncio.CancelledError:  # the agent stops
                 await self._discard(new if self.running is old else old)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+from dataclasses import dataclass
 from typing import Protocol
 
 from forwardpass.edge.connection import Connection
@@ -21,6 +22,9 @@ from forwardpass.server.http.v1 import V1Route
 from forwardpass.server.http.v2 import V2Route
 from forwardpass.server.served import ServedModel, newest
 from forwardpass.types import Columns
+
+LINGER = 0.2  # seconds it stays open when the agent stops, for those on their way
+MOST_LOCAL = 16  # connections to the Unix socket: however many there are elsewhere, the owner can ask how things are
 
 
 class Watcher(Protocol):
@@ -39,24 +43,34 @@ class Door:
         self.endpoints = endpoints
         self.watcher = watcher
         self.draining = False
-        self.connections: set[Connection] = set()
+        self._connections: set[Connection] = set()
         self._routes: dict[str, Route] = {}
         self._servers: list[asyncio.Server] = []
 
     async def start(self, sock: socket.socket) -> None:
         """Take connections on a socket that is bound."""
-        self._servers.append(await asyncio.get_running_loop().create_server(self._protocol, sock=sock))
+        local = sock.family == socket.AF_UNIX
+        crowd = Crowd(MOST_LOCAL if local else self.settings.max_connections)
+
+        def protocol() -> asyncio.BaseProtocol:
+            reader = Reader()
+            return asyncio.StreamReaderProtocol(reader, lambda _, writer: self._begin(crowd, reader, writer))
+
+        self._servers.append(await asyncio.get_running_loop().create_server(protocol, sock=sock))
 
     async def stop(self, timeout: float) -> None:
-        """Take no more connections, finish what is under way within ``timeout`` seconds, close the rest."""
+        """Finish what has arrived, also what does in a moment, within ``timeout`` seconds, and close the rest."""
         self.draining = True
+        end = asyncio.get_running_loop().time() + timeout
+        for connection in self._connections:
+            connection.leave()
+        if self._servers:
+            await asyncio.sleep(min(LINGER, timeout))
         for server in self._servers:
             server.close()
-        for connection in list(self.connections):
-            connection.leave()
-        tasks = [connection.task for connection in self.connections]
-        if tasks:
-            await asyncio.wait(tasks, timeout=timeout)
+        while self._connections and (rest := end - asyncio.get_running_loop().time()) > 0:
+            await asyncio.wait([connection.task for connection in self._connections], timeout=rest)
+        tasks = [connection.task for connection in self._connections]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
@@ -77,19 +91,25 @@ class Door:
     def route(self, path: str) -> Route | None:
         return self._routes.get(path)
 
-    def _protocol(self) -> asyncio.BaseProtocol:
-        reader = Reader()
-        return asyncio.StreamReaderProtocol(reader, lambda _, writer: self._serve(reader, writer))
+    def _begin(self, crowd: Crowd, reader: Reader, writer: asyncio.StreamWriter) -> None:
+        """Its task is its own: one that a stream began says it in the log when it is cancelled."""
+        excess = "" if crowd.number < crowd.most else f"more than {crowd.most} connections; try again later"
+        connection = Connection(self, reader, writer, excess)
+        crowd.number += 1
+        self._connections.add(connection)
+        connection.task.add_done_callback(lambda _: self._ended(crowd, connection))
 
-    async def _serve(self, reader: Reader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        assert task is not None
-        connection = Connection(self, reader, writer, task)
-        self.connections.add(connection)
-        try:
-            await connection.serve()
-        finally:
-            self.connections.discard(connection)
+    def _ended(self, crowd: Crowd, connection: Connection) -> None:
+        crowd.number -= 1
+        self._connections.discard(connection)
+
+
+@dataclass
+class Crowd:
+    """The connections of one socket."""
+
+    most: int
+    number: int = 0
 
 
 def _add(routes: dict[str, Route], path: str, served: ServedModel) -> None:

@@ -52,13 +52,13 @@ def _histogram(name: str, labels: dict[str, str], histogram: Histogram) -> Itera
 
 def _gauges(gauges: Iterable[Gauge]) -> Iterator[str]:
     """Each series once: those that share name and labels, such as two inputs of one name, are added up."""
-    texts: dict[str, str] = {}
+    heads: dict[str, tuple[str, str]] = {}
     families: dict[str, dict[tuple[tuple[str, str], ...], float]] = defaultdict(lambda: defaultdict(float))
     for gauge in gauges:
-        texts.setdefault(gauge.name, gauge.help)
+        heads.setdefault(gauge.name, (gauge.help, "counter" if gauge.grows else "gauge"))
         families[gauge.name][tuple(gauge.labels.items())] += gauge.value
     for name, series in families.items():
-        yield from _head(name, texts[name], "gauge")
+        yield from _head(name, *heads[name])
         for labels, value in series.items():
             yield _sample(name, dict(labels), value)
 

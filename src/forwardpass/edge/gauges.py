@@ -23,7 +23,6 @@ _AGENT = {
     "watching": ("agent_watching_seconds", "Until a new version is kept"),
     "last_contact": ("agent_last_contact_timestamp_seconds", "When a server was last reached"),
 }
-_TOTAL = {what: (f"agent_{what}", "Since the start") for what in ("predictions", "rows", "errors")}
 _MINUTE = {what: (f"agent_{what}_per_second", "Of the last minute") for what in ("predictions", "rows", "errors")}
 _QUANTILES = {"p50": "0.5", "p99": "0.99"}
 _OUTBOX = {
@@ -42,8 +41,10 @@ def agent_gauges(status: Json) -> Iterator[Gauge]:
     """All of it; what has no value now is left out."""
     yield Gauge("agent_info", "What runs here", {key: status[key] for key in _NAMED}, 1.0)
     minute = status["last_minute"]
-    for names, values in ((_AGENT, status), (_TOTAL, status["total"]), (_MINUTE, minute)):
+    for names, values in ((_AGENT, status), (_MINUTE, minute)):
         yield from _each(names, values)
+    for what, count in status["total"].items():
+        yield Gauge(f"agent_{what}", "Since the start", {}, float(count), grows=True)
     for key, quantile in _QUANTILES.items():
         yield from _each({key: ("agent_latency_seconds", "Of the last minute")}, minute, {"quantile": quantile})
     yield from _counts("agent_follow_up", "Predictions behind their answer", status["follow_up"], "state")

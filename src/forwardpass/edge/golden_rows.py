@@ -6,7 +6,9 @@ the device will, from what JSON says of it.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -33,20 +35,36 @@ def make_golden(engine: Engine, rows: Sequence[Any] = ()) -> Golden:
     for at, row in enumerate(rows[:COUNT]):
         try:
             engine.predict([row])
-        except InvalidInput as error:
+        except (InvalidInput, BackendFailed) as error:
             raise InvalidInput(f"{engine.name}: row {at} of the golden rows is not taken: {error.message}") from None
     instances: list[Any] = []
     answers: list[Any] = []
-    for instance in _candidates(engine, rows):
-        if len(instances) < COUNT and instance not in instances:
-            try:
-                answers += engine.predict([instance])
-            except (InvalidInput, BackendFailed):  # a variation that the model does not take
-                continue
-            instances.append(instance)
+    why = ""
+    with _quiet():
+        for instance in _candidates(engine, rows):
+            if len(instances) < COUNT and instance not in instances:
+                try:
+                    answers += engine.predict([instance])
+                except (InvalidInput, BackendFailed) as error:  # a variation that the model does not take
+                    why = why or f" ({error.message})"
+                    continue
+                instances.append(instance)
     if not instances:
-        raise InvalidModel(f"{engine.name}: no golden rows can be made up for it; give some: --rows FILE")
+        raise InvalidModel(
+            f"{engine.name}: no golden rows can be made up for it{why}; give rows that it takes: --rows FILE"
+        )
     return Golden(engine.name, instances, answers)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Nothing is logged of rows that fail: there may be dozens, for one reason."""
+    before = logging.root.manager.disable
+    logging.disable(logging.ERROR)
+    try:
+        yield
+    finally:
+        logging.disable(before)
 
 
 def _candidates(engine: Engine, rows: Sequence[Any]) -> Iterator[Any]:

@@ -6,7 +6,6 @@ before. A device that has something good to run does so, whatever it was handed.
 
 from __future__ import annotations
 
-import hashlib
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,9 +13,10 @@ from pathlib import Path
 
 from forwardpass.edge import durable, signing
 from forwardpass.edge.bundle import read_manifest, unpack
+from forwardpass.edge.distribution import HERE
 from forwardpass.edge.failures import Failures
 from forwardpass.edge.home import Home
-from forwardpass.edge.manifest import Manifest, encode_manifest
+from forwardpass.edge.manifest import Manifest
 from forwardpass.edge.slots import Slot, Slots
 from forwardpass.edge.versions import version_order
 from forwardpass.errors import ForwardpassError, InvalidModel, InvalidSettings
@@ -42,6 +42,7 @@ def install(home: Home, slots: Slots, bundle: Path | None, trusted: Sequence[Pat
 
     Raises ``InvalidSettings`` where nothing is there to run; then also what is wrong with the bundle or a key.
     """
+    Failures(home.failures).forget(lambda failure: failure.unfit)  # what this device lacked may be here by now
     active = _active(slots, handed=bundle is not None)
     try:
         trust(home, trusted)
@@ -55,11 +56,19 @@ def install(home: Home, slots: Slots, bundle: Path | None, trusted: Sequence[Pat
     if active is not None:
         return Installed(active, beside=slot)
     if slot is None:
-        raise InvalidSettings(
-            f"nothing is installed in {home.folder}; give the first bundle: "
-            f"forwardpass agent --home {home.folder} --bundle FILE --trust KEY.pub"
-        )
+        raise _nothing(home)
     return Installed(slot, first=True)
+
+
+def check_handed(home: Home, bundle: Path | None, trusted: Sequence[Path]) -> None:
+    """Raises where a start with these would refuse one of them; changes nothing."""
+    keys = signing.read_public_keys(home.keys) if home.keys.is_dir() else {}
+    for file in trusted:
+        keys |= signing.read_public_keys(file)
+    if bundle is not None:
+        _check_fit(bundle, _read(bundle, keys, home)[0])
+    elif not home.state.exists():
+        raise _nothing(home)
 
 
 def trust(home: Home, files: Sequence[Path]) -> None:
@@ -70,6 +79,13 @@ def trust(home: Home, files: Sequence[Path]) -> None:
             if key_id not in known:
                 durable.write(home.keys / f"{key_id}{signing.PUBLIC_ENDING}", signing.public_pem(key))
                 log.info("the key %s is trusted from now on", key_id)
+
+
+def _nothing(home: Home) -> InvalidSettings:
+    return InvalidSettings(
+        f"nothing is installed in {home.folder}; give the first bundle: "
+        f"{HERE.program} --home {home.folder} --bundle FILE --trust KEY.pub"
+    )
 
 
 def _active(slots: Slots, handed: bool) -> Slot | None:
@@ -86,20 +102,25 @@ def _active(slots: Slots, handed: bool) -> Slot | None:
 def _unpacked(home: Home, slots: Slots, bundle: Path, active: Slot | None) -> Slot | None:
     """None where that runs already, or something newer does. Raises where it cannot be used here."""
     keys = signing.read_public_keys(home.keys)
-    if not keys:
-        raise InvalidSettings(f"no key is trusted in {home.keys}; add the one that signed {bundle} with --trust FILE")
-    manifest = read_manifest(bundle, keys)
-    if active is not None and encode_manifest(active.manifest) == encode_manifest(manifest):
+    manifest, digest = _read(bundle, keys, home)
+    if active is not None and active.digest == digest:
         return None
     if active is not None and _is_newer(active.manifest, manifest):
         log.warning("%s runs, which is newer than %s: left as it is", active, bundle)
         return None
     _check_fit(bundle, manifest)
     if active is not None:
-        _check_failures(bundle, manifest, home)
+        _check_failures(bundle, digest, home)
     folder = slots.free()
     unpack(bundle, folder, keys)
     return slots.read(folder)
+
+
+def _read(bundle: Path, keys: signing.Keys, home: Home) -> tuple[Manifest, str]:
+    """Raises ``InvalidSettings`` where no key is trusted, ``InvalidModel`` where none of them signed it."""
+    if not keys:
+        raise InvalidSettings(f"no key is trusted in {home.keys}; add the one that signed {bundle} with --trust FILE")
+    return read_manifest(bundle, keys)
 
 
 def _check_fit(bundle: Path, manifest: Manifest) -> None:
@@ -114,9 +135,9 @@ def _check_fit(bundle: Path, manifest: Manifest) -> None:
         )
 
 
-def _check_failures(bundle: Path, manifest: Manifest, home: Home) -> None:
+def _check_failures(bundle: Path, digest: str, home: Home) -> None:
     """Raises ``InvalidModel`` where it was taken back before."""
-    failure = Failures(home.failures).find(hashlib.sha256(encode_manifest(manifest)).hexdigest())
+    failure = Failures(home.failures).find(digest)
     if failure is not None:
         raise InvalidModel(
             f"{bundle} was tried and taken back: {failure.why}; remove {home.failures} to have it tried again"

@@ -10,6 +10,7 @@ from importlib import import_module
 from typing import Any
 
 from forwardpass.config import decode, decode_mapping
+from forwardpass.edge.distribution import HERE
 from forwardpass.errors import InvalidSettings, nearest
 
 Kinds = Mapping[str, tuple[str, str, str]]  # type -> (module, class, the extra that brings its library)
@@ -36,5 +37,5 @@ def _class(what: str, kind: str, module: str, name: str, extra: str) -> Any:
         if not extra:
             raise
         raise InvalidSettings(
-            f"{what}: {kind} needs {error.name!r}, which is not installed: pip install 'forwardpass[{extra}]'"
+            f"{what}: {kind} needs {error.name!r}, which is not installed: {HERE.how_to_get(extra)}"
         ) from None

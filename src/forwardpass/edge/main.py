@@ -13,18 +13,21 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from forwardpass import __version__
+from forwardpass.edge.distribution import HERE
+
 if TYPE_CHECKING:
-    from forwardpass.edge.start import MakeComposer
+    from forwardpass.edge.start import MakeComposer, Order
 
 HOME = Path("/var/lib/forwardpass")
 OF_THE_CALL = {"action", "home", "systemd", "json"}  # no flags of a unit: they say what is done now, and for which home
 LEVELS = ("debug", "info", "warning", "error")
-EXAMPLE = """\
+EXAMPLE = f"""\
 example:
-  forwardpass agent --home /var/lib/forwardpass --bundle digits-1.bundle --trust bundle.pub
-  curl -d '{"instances": [...]}' http://127.0.0.1:8100/v1/models/digits:predict
-  forwardpass agent status --home /var/lib/forwardpass
-  forwardpass agent --systemd --home /var/lib/forwardpass > /etc/systemd/system/forwardpass-agent.service
+  {HERE.program} --home /var/lib/forwardpass --bundle digits-1.bundle --trust bundle.pub
+  curl -d '{{"instances": [...]}}' http://127.0.0.1:8100/v1/models/digits:predict
+  {HERE.program} status --home /var/lib/forwardpass
+  {HERE.program} --systemd --home /var/lib/forwardpass > /etc/systemd/system/forwardpass-agent.service
 """
 
 
@@ -37,7 +40,7 @@ class _Help(argparse.RawDescriptionHelpFormatter):
 
 def create_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="forwardpass agent",
+        prog=HERE.program,
         description="Run a model on this device, with or without a network. Ctrl-C finishes what is under way.",
         epilog=EXAMPLE,
         formatter_class=_Help,
@@ -54,6 +57,7 @@ def create_parser() -> argparse.ArgumentParser:
     add("--port", type=int, metavar="N", help="HTTP port on localhost; 0 takes a free one (default: 8100)")
     add("--log-level", metavar="LEVEL", choices=LEVELS, help="debug, info, warning or error (default: info)")
     add("--systemd", action="store_true", help="print a unit file for systemd that runs the agent so, and end")
+    add("--version", action="version", version=f"forwardpass {__version__}")
     add("--json", action="store_true", help="with status: print it as a line of JSON")
     return parser
 
@@ -87,10 +91,9 @@ def _run(given: argparse.Namespace, make_composer: MakeComposer | None) -> int:
     there = given.bundle is not None or (given.home / "state.json").exists()
     blank = fork_blank() if there else None
     try:
-        from forwardpass.edge.start import Order, run_agent
+        from forwardpass.edge.start import run_agent
 
-        flags = {name: getattr(given, name) for name in ("port", "updates", "cloud", "log_level")}
-        run_agent(Order(given.home, given.bundle, tuple(given.trust), flags), blank, make_composer)
+        run_agent(_order(given), blank, make_composer)
     finally:
         if blank is not None:
             blank.end()
@@ -114,21 +117,28 @@ def _check(given: argparse.Namespace) -> int:
     from forwardpass.edge.status import ask
 
     ask(Home(given.home).socket, "POST", "/check")
-    print(f"it looks now; what comes of it: forwardpass agent status --home {given.home}")  # noqa: T201
+    print(f"it looks now; what comes of it: {HERE.program} status --home {given.home}")  # noqa: T201
     return 0
 
 
 def _print_unit(given: argparse.Namespace) -> int:
-    from forwardpass.edge.settings import read_agent_settings
+    from forwardpass.edge.start import check
     from forwardpass.edge.systemd import unit
     from forwardpass.errors import InvalidSettings
 
     try:
-        drain_timeout = read_agent_settings(given.home, {}).drain_timeout
+        settings = check(_order(given))
     except PermissionError:
         raise InvalidSettings(f"{given.home} cannot be looked at: run this as its owner, or as root") from None
-    print(unit(given.home, list(_flags(given)), drain_timeout), end="")  # noqa: T201
+    print(unit(given.home, list(_flags(given)), settings.drain_timeout), end="")  # noqa: T201
     return 0
+
+
+def _order(given: argparse.Namespace) -> Order:
+    from forwardpass.edge.start import Order
+
+    flags = {name: getattr(given, name) for name in ("port", "updates", "cloud", "log_level")}
+    return Order(given.home, given.bundle, tuple(given.trust), flags)
 
 
 def _flags(given: argparse.Namespace) -> Iterator[str]:

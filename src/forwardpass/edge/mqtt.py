@@ -23,6 +23,7 @@ from forwardpass.config import doc
 from forwardpass.errors import InvalidSettings
 
 ANSWER = 5.0  # seconds in which the broker must answer
+NO_LINK = (4, 7)  # codes of the library for a connection that is not there any more
 PORTS = {"mqtt": 1883, "mqtts": 8883}
 
 
@@ -82,6 +83,15 @@ async def connect(broker: Broker, client_id: str | None, *, by_hand: bool = Fals
 def acknowledge(client: aiomqtt.Client, number: int) -> None:
     """The message of this number, which came with QoS 1 by this connection, need not be sent again."""
     _inside(client).ack(number, 1)
+
+
+def reason(error: Exception) -> str:
+    """What went wrong with a connection. Of the library's words only those that say something."""
+    if not isinstance(error, aiomqtt.MqttCodeError):
+        return str(error)
+    if error.args:  # then its code is no error's
+        return str(error.args[0])
+    return "the connection broke" if error.rc in NO_LINK else str(error).partition("] ")[2].rstrip(".")
 
 
 def session_present(client: aiomqtt.Client) -> bool:

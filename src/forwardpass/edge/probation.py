@@ -15,7 +15,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
-from forwardpass.edge.rates import MOST, NOT_COUNTED, REFUSED, quantile
+from forwardpass.edge.rates import MOST, NOT_COUNTED, REFUSED, SECOND_TRY, quantile
 from forwardpass.edge.watch import Health
 from forwardpass.server.served import ServedModel
 from forwardpass.types import Outcome
@@ -23,8 +23,6 @@ from forwardpass.types import Outcome
 T = TypeVar("T")
 Ask = Callable[[ServedModel], Awaitable[tuple[Outcome, T]]]  # how the rows fared with a version, and the answer
 
-# a request that ended so may still be answered by the version before; one that timed out has no time left
-_SECOND_TRY = REFUSED | {Outcome.BACKEND_FAILED, Outcome.INTERNAL, Outcome.NOT_READY, Outcome.OVERLOADED}
 _TIMED = frozenset((Outcome.OK, Outcome.TIMED_OUT))
 
 
@@ -66,7 +64,7 @@ class Probation:
         ended = _Ended(self._clock() - began, outcome)
         refused = outcome in REFUSED
         before = self._before.get(served)
-        if before is not None and before.ready and outcome in _SECOND_TRY:
+        if before is not None and before.ready and outcome in SECOND_TRY:
             other, given = await ask(before)
             if other is Outcome.OK or not refused:
                 self._count(served, ended)

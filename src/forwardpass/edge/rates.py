@@ -7,10 +7,11 @@ are those of the most recent predictions. Knows no model and no door.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from forwardpass.edge.watch import Health
+from forwardpass.server.served import ServedModel
 from forwardpass.types import Outcome, Record
 
 MINUTE = 60.0
@@ -19,6 +20,8 @@ GOLDEN = "golden"  # the door of rows that the agent asks about by itself
 # not the version's doing: the caller left, or sent more than there is room for
 NOT_COUNTED = frozenset((Outcome.CANCELLED, Outcome.OVERLOADED, Outcome.QUOTA_EXCEEDED))
 REFUSED = frozenset((Outcome.INVALID_INPUT, Outcome.TOO_LARGE))  # whose doing it is, one version alone cannot say
+# a request that ended so may still be answered by the version before; one that timed out has no time left
+SECOND_TRY = REFUSED | {Outcome.BACKEND_FAILED, Outcome.INTERNAL, Outcome.NOT_READY, Outcome.OVERLOADED}
 INSIDE = frozenset((GOLDEN, "cascade", "deferred"))  # doors of what the agent asks by itself
 
 
@@ -54,6 +57,8 @@ class Rates:
         self.predictions = 0  # since the start
         self.rows = 0
         self.errors = 0
+        # versions by name and number, and what answers where they fail: then its answer counts, and theirs does not
+        self.behind: Mapping[tuple[str, str], ServedModel] = {}
         self._clock = clock
         self._since = clock()
         self._ended: deque[_Ended] = deque(maxlen=MOST)
@@ -64,12 +69,18 @@ class Rates:
             if record.door in INSIDE:
                 continue
             failed = record.outcome is not Outcome.OK
+            if failed and self._tried_again(record):
+                continue
             self.predictions += not failed
             self.rows += 0 if failed else record.rows
             self.errors += failed
             if record.rows and record.outcome not in NOT_COUNTED:  # no rows: a body that could not be read
                 ended = _Ended(now, record.model, record.version, record.rows, record.total, record.outcome)
                 self._ended.append(ended)
+
+    def _tried_again(self, record: Record) -> bool:
+        behind = self.behind.get((record.model, record.version))
+        return behind is not None and behind.ready and record.outcome in SECOND_TRY
 
     def last_minute(self) -> Minute:
         ended = list(self._lately(self._clock() - MINUTE))

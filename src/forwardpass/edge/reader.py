@@ -6,7 +6,10 @@ Reads ahead while a request is answered, so that its client's leaving is heard, 
 from __future__ import annotations
 
 import asyncio
+import select
+import socket
 from collections.abc import Callable
+from contextlib import suppress
 
 MOST_AHEAD = 256 * 1024  # bytes that are kept until they are asked for; then it reads no more for now
 
@@ -20,6 +23,20 @@ class Reader(asyncio.StreamReader):
         super().__init__(limit=MOST_AHEAD // 2)  # a stream stops at twice its limit
         self._over = False
         self._told: Ended | None = None
+
+    def part(self, sock: socket.socket) -> bool:
+        """Tell a client that it comes too late, on the socket itself; false where something has arrived after all.
+
+        The loop closes a socket a turn later, in which a request could come and be lost.
+        """
+        arrived = select.poll()
+        arrived.register(sock.fileno(), select.POLLIN)
+        held = self._over or bool(self._buffer)  # type: ignore[attr-defined]  # it has no word for that
+        if held or arrived.poll(0):
+            return False
+        with suppress(OSError):
+            sock.shutdown(socket.SHUT_WR)
+        return True
 
     def tell(self, ended: Ended | None) -> None:
         """``ended`` is called, in a later turn of the loop, when the client sends no more, or if it has already."""

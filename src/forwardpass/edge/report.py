@@ -32,15 +32,17 @@ class Report:
         agent = self._agent
         agent.dataplane.recorder.flush()
         services = [{**await service.status(), **agent.restarts(service)} for service in agent.services]
-        contacts = [item["last_contact"] for item in services if item.get("last_contact") is not None]
+        composed = [
+            {"model": served.name, "version": served.version, **served.composed.statistics()}
+            for served in agent.dataplane.all()
+            if served.composed is not None
+        ]
+        reached = [*services, *(server for item in composed for server in item.get("servers", ()))]
+        contacts = [item["last_contact"] for item in reached if item.get("last_contact") is not None]
         rates, watch = agent.rates.last_minute(), agent.deployment.watch
         return {
             **self._running(),
-            "composed": [
-                {"model": served.name, "version": served.version, **served.composed.statistics()}
-                for served in agent.dataplane.all()
-                if served.composed is not None
-            ],
+            "composed": composed,
             "watching": None if watch is None else watch.rest,
             "agent": __version__,
             "pid": os.getpid(),

@@ -32,6 +32,12 @@ class OutboxService:
         self._uploader = uploader
         self._deferral = deferral
 
+    def contact(self) -> None:
+        """A server was reached, or a model can be asked again: what waits goes now."""
+        for item in (self._uploader, self._deferral):
+            if item is not None:
+                item.contact()
+
     async def follow(self, prediction: Prediction) -> None:
         self._outbox.keep(prediction)
 

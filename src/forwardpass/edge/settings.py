@@ -10,9 +10,10 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal
 
+from forwardpass.address import Address
 from forwardpass.config import decode, decode_mapping, doc, read_yaml
 from forwardpass.edge.updates.release import NAME
-from forwardpass.errors import InvalidSettings
+from forwardpass.errors import InvalidInput, InvalidSettings
 
 SETTINGS_FILE = "agent.yaml"
 MIB = 1024 * 1024
@@ -31,6 +32,15 @@ def _check_numbers(settings: Any) -> None:
         value, allowed = getattr(settings, item.name), item.metadata.get("range")
         if allowed and value is not None and not allowed[0] <= value <= allowed[1]:
             raise ValueError(f"{item.name} must be from {allowed[0]} to {allowed[1]}, got {value}")
+
+
+def _check_url(name: str, url: str | None) -> None:
+    """Raises ``ValueError`` for what is not the URL of a web server."""
+    try:
+        if url is not None:
+            Address.base(url)
+    except InvalidInput as error:
+        raise ValueError(f"{name}: {error.message}") from None
 
 
 @dataclass(frozen=True)
@@ -116,6 +126,8 @@ class AgentSettings:
             raise ValueError(
                 f"channel must be letters, digits, '.', '_' and '-', a letter or digit first, got {self.channel!r}"
             )
+        _check_url("updates", self.updates)
+        _check_url("cloud", self.cloud)
         if self.cloud_token_file is not None and self.cloud is None:
             raise ValueError("cloud_token_file is for the `cloud`, which is not given")
 

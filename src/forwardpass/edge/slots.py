@@ -123,11 +123,17 @@ class Slots:
         if state.trial is not None:
             self._write(_State(state.active, state.previous))
 
-    def activate(self, slot: Slot) -> None:
-        """Make a slot the active one, for good; the one that was is kept as the way back."""
+    def activate(self, slot: Slot, *, proven: bool = True) -> None:
+        """Make a slot the active one; the one that was is kept as the way back. Not ``proven``: it is still tried."""
         durable.sync_tree(slot.folder)
-        active = self._state().active
-        self._write(_State(slot.name, active if active != slot.name else None))
+        state = self._state()
+        previous = state.previous if state.active == slot.name else state.active
+        self._write(_State(slot.name, previous, None if proven else Trial(slot.digest, 1)))
+
+    def proven(self, slot: Slot) -> bool:
+        """Whether the active slot was found good before it was activated."""
+        trial = self._state().trial
+        return trial is None or trial.digest != slot.digest
 
     def revert(self, why: str) -> Slot:
         """Go back to the slot before. Raises ``InvalidModel`` where there is none, or it is damaged."""

@@ -21,8 +21,8 @@ import numpy as np
 from forwardpass.credentials import Token
 from forwardpass.edge.agent import Agent
 from forwardpass.edge.home import Home
-from forwardpass.edge.inputs.create import create_input
-from forwardpass.edge.install import Installed, install
+from forwardpass.edge.inputs.create import create_inputs
+from forwardpass.edge.install import Installed, check_handed, install
 from forwardpass.edge.outputs.create import create_output
 from forwardpass.edge.settings import AgentSettings, OutboxSettings, read_agent_settings
 from forwardpass.edge.slots import Slots
@@ -60,12 +60,26 @@ def run_agent(order: Order, blank: Blank | None, make_composer: MakeComposer | N
             stack.enter_context(home.lock())
             settings = read_agent_settings(home.folder, order.flags)
             logging.basicConfig(level=settings.log_level.upper(), format="%(levelname)s %(message)s")
+            logging.getLogger("tuf").setLevel(logging.WARNING)  # what it says besides is of no use to an owner
             slots = Slots(home)
             installed = install(home, slots, order.bundle, order.trust)
             tcp = stack.enter_context(listen(settings.port))
             unix = stack.enter_context(bind_unix(home.socket))
         np.seterr(over="raise")  # a number that does not fit its tensor's type is an error, not infinity
         asyncio.run(_main(home, settings, slots, installed, [tcp, unix], blank, make_composer))
+
+
+def check(order: Order) -> AgentSettings:
+    """The settings of a start with this order. Raises where it would be refused for them; changes nothing."""
+    home = Home(order.home)
+    settings = read_agent_settings(order.home, order.flags)
+    check_handed(home, order.bundle, order.trust)
+    if settings.updates is not None:
+        from forwardpass.edge.updates.client import read_root, require_library
+
+        require_library()
+        read_root(home.updates)
+    return settings
 
 
 @contextmanager
@@ -97,14 +111,16 @@ async def _main(
         composer.defer = deferral.defer
     _add_updates(agent, slots, installed)
 
+    golden = installed.first or not slots.proven(installed.slot)
+
     def ready() -> None:
-        if installed.first:
+        if golden:
             with _usable(home):
                 slots.activate(installed.slot)
         log.info("%s answers at %s", installed.slot, agent.address)
 
     try:
-        await agent.run(installed.slot, sockets, golden=installed.first, on_ready=ready)
+        await agent.run(installed.slot, sockets, golden=golden, on_ready=ready)
     except InvalidModel as error:
         with _usable(home):
             raise error if installed.first else _given_way(slots, installed, error) from None
@@ -117,7 +133,7 @@ def _given_way(slots: Slots, installed: Installed, error: InvalidModel) -> Inval
             other = slots.revert(error.message)
         else:
             other = installed.beside
-            slots.activate(other)
+            slots.activate(other, proven=False)
         return InvalidModel(f"{error.message}; from the next start on {other} is used")
     except InvalidModel as none:
         return InvalidModel(f"{error.message}; {none.message}")
@@ -185,7 +201,7 @@ def _reason(error: Exception) -> str:
 def _add_ways(agent: Agent) -> None:
     settings, folder = agent.settings, agent.home.folder
     device = _device(agent) if settings.inputs else ""
-    agent.inputs = [create_input(entry, device, folder) for entry in settings.inputs]
+    agent.inputs = create_inputs(settings.inputs, device, folder)
     agent.outputs = [create_output(entry, folder) for entry in settings.outputs]
 
 
@@ -208,10 +224,10 @@ def _add_outbox(agent: Agent) -> Deferral | None:
         token = Token(file=_token_file(agent.home, settings))
         uploader = Uploader(outbox, settings.cloud, _device(agent), headers=token.renew, every=wanted.upload_every)
     deferral = Deferral(agent.dataplane, agent.outputs, outbox)
-    agent.on_models = deferral.contact
     if uploader is not None:
         uploader.on_upload = deferral.contact
     service = OutboxService(outbox, uploader, deferral)
+    agent.on_models = service.contact
     agent.services.append(service)
     agent.reactions.follow(service.follow)
     agent.dataplane.recorder.add(outbox)  # usage by records: what follows predictions may drop some, usage never

@@ -15,6 +15,7 @@ from typing import Any
 
 import orjson
 
+from forwardpass.edge.distribution import HERE
 from forwardpass.errors import NotReady
 
 TIMEOUT = 5.0  # seconds in which an agent must answer
@@ -49,7 +50,7 @@ def ask(path: Path, method: str = "GET", url: str = "/status") -> Any:
             response = connection.getresponse()
             content = response.read()
     except (FileNotFoundError, ConnectionRefusedError):
-        start = f"start one: forwardpass agent --home {path.parent}"
+        start = f"start one: {HERE.program} --home {path.parent}"
         raise NotReady(f"no agent runs with the home {path.parent}; {start}") from None
     except (OSError, http.client.HTTPException) as error:
         reason = getattr(error, "strerror", None) or error or type(error).__name__

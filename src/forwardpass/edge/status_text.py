@@ -40,8 +40,8 @@ def _lines(status: Json, now: float) -> Iterator[Line]:
             yield from _way(kind[:-1], item)
     for service in status["services"]:
         yield from _outbox(service) if service["name"] == "outbox" else _updates(service, now)
-    if status["services"]:
-        last = status["last_contact"]
+    last = status["last_contact"]
+    if status["services"] or last is not None:
         yield "contact", "no server was reached yet" if last is None else f"a server was reached {_ago(last, now)}"
 
 
@@ -77,8 +77,7 @@ def _cascade(item: Json) -> Iterator[Line]:
             f"of {audit['asked']} sure rows that were asked about too, {share:.1f} % differ ({low:.1f} to {high:.1f})",
         )
     for name, state in item["breakers"].items():
-        if state != "closed":
-            yield _wrong(f"{name} is left alone for a while, after it failed again and again")
+        yield from _breaker(name, state)
     for why in item["out_of_reach"].values():
         yield _wrong(why)
 
@@ -88,8 +87,15 @@ def _remote(item: Json) -> Iterator[Line]:
         yield "remote", f"{item['model']} at {server['url']}: {server['sent']} sent, {server['failed']} failed"
         if not server["healthy"]:
             yield _wrong(server["reason"] or "it has not said yet that it is ready")
-        elif server["breaker"] != "closed":
-            yield _wrong("it is left alone for a while, after it failed again and again")
+        else:
+            yield from _breaker("it", server["breaker"])
+
+
+def _breaker(name: str, state: str) -> Iterator[Line]:
+    if state == "open":
+        yield _wrong(f"{name} is left alone for a while, after it failed again and again")
+    elif state == "half_open":
+        yield "", f"{name} failed again and again; the next rows try it"
 
 
 _COMPOSED = {"cascade": _cascade, "remote": _remote}
@@ -130,8 +136,8 @@ def _updates(updates: Json, now: float) -> Iterator[Line]:
         if updates["state"] != "waiting" and updates["release"]:
             received = f"{_size(updates['received_bytes'])} of {_size(updates['total_bytes'])} here"
             yield "", f"version {updates['release']}, {received}"
-        if updates["failed"]:
-            failed = updates["failed"]
+        failed, told = updates["failed"], f"{updates['last_error']} {updates.get('bundle_error')}"
+        if failed and failed["why"] not in told:
             yield _wrong(f"version {failed['version']} was not kept, {_ago(failed['at'], now)}: {failed['why']}")
     yield from _problems(updates)
 

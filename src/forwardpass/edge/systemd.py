@@ -13,7 +13,7 @@ import re
 import shlex
 import socket
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -41,7 +41,7 @@ CapabilityBoundingSet=
 NoNewPrivileges=yes
 ProtectSystem=strict
 ProtectHome={protect_home}
-PrivateTmp=yes
+PrivateTmp={private_tmp}
 ProtectKernelTunables=yes
 ProtectKernelModules=yes
 ProtectControlGroups=yes
@@ -58,6 +58,9 @@ WantedBy=multi-user.target
 """
 
 
+PACKAGE = Path(__file__)
+HOMES = ("/home", "/root", "/run/user")  # where only their owners may look
+TEMPORARY = ("/tmp", "/var/tmp")  # of which each unit has its own  # noqa: S108
 STOPPING = 30.0  # seconds that an agent takes to stop, beside draining twice: queues, connections, the disk
 
 
@@ -65,17 +68,19 @@ def unit(home: Path, arguments: Sequence[str], drain_timeout: float) -> str:
     """The text of a unit file that runs the agent of a home with these further arguments.
 
     A home under ``/var/lib`` is the unit's own, with a user that systemd makes up for it; any other has an owner, who
-    runs the agent.
+    runs the agent. Folders that such units do not see are shown to it where something of the agent lies there.
     """
     home = Path(os.path.abspath(home))
     command = [sys.executable, "-m", "forwardpass.device", "agent", "--home", str(home), *arguments]
-    executable = Path(sys.executable)
-    private = any(map(_in_homes, (home, executable, executable.resolve(), *map(Path, arguments))))
+    paths = [home, Path(sys.executable), PACKAGE, *map(Path, arguments)]
+    paths += [path.resolve() for path in paths if path.is_absolute()]
+    private, temporary = _any_below(paths, HOMES), _any_below(paths, TEMPORARY)
     return UNIT.format(
         command=" ".join(map(_quoted, command)),
         stop=math.ceil(2 * drain_timeout + STOPPING),
-        owner=_owned_by_unit(home) if _STATE.fullmatch(str(home)) and not private else _owned(home),
+        owner=_owned_by_unit(home) if _STATE.fullmatch(str(home)) and not (private or temporary) else _owned(home),
         protect_home="no" if private else "yes",
+        private_tmp="no" if temporary else "yes",
     )
 
 
@@ -92,9 +97,8 @@ def _owned(home: Path) -> str:
     return f"User={name}\nReadWritePaths={_quoted(str(home))}"
 
 
-def _in_homes(path: Path) -> bool:
-    """Whether only its owner may look there."""
-    return any(path.is_relative_to(folder) for folder in ("/home", "/root", "/run/user"))
+def _any_below(paths: Iterable[Path], folders: Iterable[str]) -> bool:
+    return any(path.is_relative_to(folder) for path in paths for folder in folders)
 
 
 def _quoted(word: str) -> str:

@@ -13,6 +13,7 @@ from importlib import metadata
 from importlib.util import find_spec
 
 from forwardpass.config import BackendConfig
+from forwardpass.edge.distribution import HERE
 from forwardpass.errors import InvalidModel, InvalidSettings, nearest
 
 _CPU = {"onnxruntime": ("fp32",)}
@@ -41,6 +42,7 @@ DEFAULT = "linux-x86_64"
 # The least version of what every bundle needs, and of what some steps need; "" is any.
 RUNTIME = {"numpy": "2.4", "onnxruntime": "1.31"}
 STEP_RUNTIME = {"PIL": "13", "tokenizers": "0.23"}
+_EXTRAS = {"PIL": "images", "tokenizers": "text"}
 _DISTRIBUTIONS = {"PIL": ("pillow",), "onnxruntime": ("onnxruntime", "onnxruntime-gpu"), "cv2": ("opencv-python",)}
 
 _IMPORT = "convert it to ONNX with `forwardpass import`, and bundle that"
@@ -98,11 +100,12 @@ def missing_runtime(runtime: Mapping[str, str]) -> list[str]:
 
 
 def _missing(module: str, least: str) -> str:
+    how = f": {HERE.how_to_get(_EXTRAS[module])}" if module in _EXTRAS else ""
     if find_spec(module) is None:
-        return f"{module}{f' {least} or later' if least else ''} is not installed"
+        return f"{module}{f' {least} or later' if least else ''} is not installed{how}"
     there = _version(module)
     if least and there and _numbers(there) < _numbers(least):
-        return f"{module} is {there}, and must be {least} or later"
+        return f"{module} is {there}, and must be {least} or later{how}"
     return ""
 
 

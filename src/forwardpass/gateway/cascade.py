@@ -99,6 +99,8 @@ class Cascade:
             await asyncio.sleep(LOOK)
 
     def _look(self) -> None:
+        for member in self._members:
+            member.look()
         try:
             self._require_no_circle()
             if self.agreement is None:
@@ -241,7 +243,9 @@ class Cascade:
             "answered": {name: self._answered[name] for name in self.members},
             "provisional": {str(why): count for why, count in self._provisional.items()},
             "breakers": {member.name: str(member.breaker.state) for member in self._members[1:]},
-            "out_of_reach": {member.name: why for member in self._members if (why := member.why_not())},
+            "out_of_reach": {
+                member.name: why for member in self._members if not member.withheld and (why := member.why_not())
+            },
             "spent_today": self._budget.spent,
             "audit": self._audit.statistics(),
         }

@@ -11,6 +11,7 @@ import asyncio
 import contextlib
 import functools
 import ssl
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -54,6 +55,7 @@ class Pool:
 
     def __init__(self, address: Address, token: Token | None = None, most_bytes: int = MAX_ANSWER) -> None:
         self.address = address
+        self.last_contact: float | None = None  # seconds since the epoch, of the last answer
         self._token = token or Token()
         self._most_bytes = most_bytes
         self._idle: list[_Connection] = []
@@ -88,6 +90,7 @@ class Pool:
             connection.close()
             self._distrust(before)
             raise
+        self.last_contact = time.time()
         self._answers += 1
         connection.answered = self._answers
         if connection.usable:

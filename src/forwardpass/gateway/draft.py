@@ -19,6 +19,7 @@ class Why(StrEnum):
     SHARE = "share"  # as many rows as may be were escalated of late
     MONEY = "money"  # the day's is spent
     BREAKER = "breaker"  # it failed again and again
+    PRIVACY = "privacy"  # no row may leave this machine
     NOT_READY = "not_ready"
     OVERLOADED = "overloaded"
     TIMED_OUT = "timed_out"

@@ -74,6 +74,8 @@ class Escalation:
 
     def askable(self, member: Member, agreement: Agreement) -> ServedModel:
         """The version to ask. Raises ``Kept``."""
+        if member.withheld:
+            raise Kept(Why.PRIVACY)
         try:
             served = member.served()
         except (NotFound, NotReady):

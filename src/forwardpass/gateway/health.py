@@ -62,7 +62,7 @@ class Health:
         if reason and (server.healthy or server.reason != reason):
             log.warning("%s at %s cannot be asked: %s", self._model, server.url, reason)
         elif not reason and not server.healthy:
-            log.info("%s at %s can be asked", self._model, server.url)
+            log.info("%s at %s is ready", self._model, server.url)
             server.breaker.probe_now()
         server.known = server.known and not reason
         server.healthy, server.reason = not reason, reason

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from forwardpass.errors import NotFound, NotReady
 from forwardpass.gateway.agreement import Agreement
 from forwardpass.gateway.breaker import Breaker
+from forwardpass.gateway.remote import Remote
 from forwardpass.server.served import ServedModel, State
 
 log = logging.getLogger(__name__)
@@ -26,8 +27,22 @@ class Member:
         self.last = last
         self.breaker = Breaker(clock)
         self._find = find
+        self._there = False  # when it was last looked at
         self._checked: ServedModel | None = None
         self._unfit = ""
+
+    def look(self) -> None:
+        """Whether it can be asked now; once it can be again, its breaker need not wait longer."""
+        there = not self.why_not()
+        if there and not self._there:
+            self.breaker.probe_now()
+        self._there = there
+
+    @property
+    def withheld(self) -> bool:
+        """Whether no row may be sent to where it lies."""
+        served = self.found()
+        return served is not None and isinstance(served.composed, Remote) and bool(served.composed.withheld)
 
     @property
     def loading(self) -> bool:

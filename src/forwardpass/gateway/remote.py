@@ -66,12 +66,12 @@ class Remote:
         """``withheld``: why rows may not be sent. Raises ``InvalidModel`` where it cannot be meant so."""
         self.check(remote)
         self.retries = 0
+        self.withheld = withheld
         self._token = Token(remote.token_env, None if remote.token_file is None else Path(remote.token_file))
         self.servers = [Server.at(url, clock, self._token) for url in remote.urls]
         self._composition = composition
         self._remote = remote
         self._clock = clock
-        self._withheld = withheld
         self._balance = Balance(self.servers, remote.concurrency, chance)
         self._budget = RetryBudget(remote.retry_share)
         name = composition.served.name
@@ -145,8 +145,8 @@ class Remote:
     # Batches
 
     async def _answer(self, batch: Batch) -> Answered:
-        if self._withheld:
-            return {}, dict.fromkeys(range(len(batch.requests)), NotReady(self._withheld))
+        if self.withheld:
+            return {}, dict.fromkeys(range(len(batch.requests)), NotReady(self.withheld))
         self._budget.batch()
         return await self._run(batch.requests)
 
@@ -208,6 +208,10 @@ class Remote:
         except InvalidInput:
             judge = server.breaker.succeeded
             raise
+        except asyncio.CancelledError:
+            if self._clock() >= deadline:  # else nobody waits for it any more, or this ends
+                server.failed += 1
+            raise
         except Failed as failed:
             server.failed += 1
             if failed.blamed:
@@ -267,6 +271,7 @@ class Remote:
                     "outstanding_rows": server.rows,
                     "sent": server.sent,
                     "failed": server.failed,
+                    "last_contact": server.pool.last_contact,
                 }
                 for server in self.servers
             ],

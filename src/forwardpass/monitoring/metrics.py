@@ -112,12 +112,13 @@ class ModelStats:
 
 @dataclass(frozen=True, slots=True)
 class Gauge:
-    """A value at the time of a scrape: ``forwardpass_<name>`` with its labels."""
+    """A value at the time of a scrape: ``forwardpass_<name>`` with its labels. ``grows``: it is a count, from 0 on."""
 
     name: str
     help: str
     labels: dict[str, str]
     value: float
+    grows: bool = False
 
 
 class Metrics:

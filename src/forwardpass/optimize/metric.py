@@ -213,12 +213,16 @@ METRICS: dict[str, Metric] = {
 
 
 def choose(
-    outputs: Mapping[str, Array], labels: Array, metric: str | None = None, output: str | None = None
+    outputs: Mapping[str, Array],
+    labels: Array,
+    metric: str | None = None,
+    output: str | None = None,
+    options: str = "--metric and --output",
 ) -> tuple[Metric, str]:
     """The metric and the output column it looks at, as named or the first that fit.
 
     By default classes and scores per class are judged by accuracy, one probability of two classes by auc, other numbers
-    by r2. Raises ``InvalidInput`` saying for each output why it does not fit.
+    by r2. Raises ``InvalidInput`` saying for each output why it does not fit, and by which ``options`` one is named.
     """
     if metric is not None and metric not in METRICS:
         raise InvalidInput(f"--metric: there is no metric {metric!r}.{nearest(metric, METRICS)}")
@@ -233,7 +237,7 @@ def choose(
             reasons.append(f"{wanted.name} of output {name!r}: {error.message}")
         else:
             return wanted, name
-    raise InvalidInput(f"no metric fits. {'; '.join(reasons)}. Say which with --metric and --output")
+    raise InvalidInput(f"no metric fits. {'; '.join(reasons)}. Say which with {options}")
 
 
 def _by_likelihood(outputs: Mapping[str, Array]) -> list[str]:

@@ -35,8 +35,12 @@ def flaw(probabilities: Array) -> str | None:
 
     Several values in a row must be those of all classes: they sum to 1 to within a hundredth.
     """
-    if probabilities.dtype.kind not in "f" or probabilities.ndim not in (1, 2) or not probabilities[:1].size:
-        return f"its values are {probabilities.dtype} of shape {list(probabilities.shape[1:])} a row, not numbers"
+    if probabilities.dtype.kind != "f":
+        kind = "texts" if probabilities.dtype.kind == "O" else probabilities.dtype
+        return f"its values are {kind}, and probabilities are floats"
+    if probabilities.ndim not in (1, 2) or not probabilities[:1].size:
+        shape = list(probabilities.shape[1:])
+        return f"its values are of shape {shape} a row, and must be one number or one for each class"
     known = probabilities[~np.isnan(probabilities).reshape(len(probabilities), -1).any(axis=1)]
     if known.size and (known.min() < 0 or known.max() > 1):
         return f"it holds {float(known.min()):.4g} to {float(known.max()):.4g}, and a probability is between 0 and 1"

@@ -34,7 +34,7 @@ def test_a_clock_that_is_years_off(tmp_path: Path, years: float) -> None:
     first, second = publisher.bundle("1"), publisher.bundle("2")
     publisher.publish(second)
     publisher.trusted_by(home)
-    write_settings(home, {"check_every": 0.5})
+    write_settings(home, {"check_every": 1})
     with serve(publisher.served) as link:
         words = ("--bundle", str(first), "--trust", str(publisher.factory.trust), "--updates", link.url)
         with agent(home, *words) as device, asking(device.port, "motor", [[1.0, 2.0]]) as asker:

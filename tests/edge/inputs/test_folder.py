@@ -273,7 +273,12 @@ def test_a_folder_that_cannot_be_read_is_a_problem_that_passes(tmp_path: Path) -
 
 @pytest.mark.parametrize(
     ("entry", "message"),
-    [({}, "path"), ({"path": "a", "every": 0}, "every"), ({"path": "a", "setle": 0}, "Did you mean 'settle'")],
+    [
+        ({}, "^inputs: folder: `path` is missing"),
+        ({"path": "a", "every": 0}, "every"),
+        ({"path": "a", "setle": 0}, "Did you mean 'settle'"),
+        ({"path": "a", "payload": "jso"}, "^inputs: folder: payload: unknown value 'jso'. Did you mean 'json'"),
+    ],
 )
 def test_an_entry_that_makes_no_sense_is_refused(entry: dict[str, Any], message: str) -> None:
     with pytest.raises(InvalidSettings, match=message):

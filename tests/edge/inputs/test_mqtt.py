@@ -13,13 +13,17 @@ from typing import Any
 
 import aiomqtt
 import pytest
+from aiomqtt.exceptions import MqttConnectError
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
+from paho.mqtt.packettypes import PacketTypes
+from paho.mqtt.reasoncodes import ReasonCode
 from tests.edge.inputs.echo import Echo
 from tests.edge.mosquitto import LIMIT, Mosquitto, mosquitto, needs_mosquitto, until
 
 from forwardpass.edge.inputs import Input, create_input, mqtt
+from forwardpass.edge.mqtt import reason
 from forwardpass.errors import InvalidSettings
 
 pytestmark = [needs_mosquitto]
@@ -74,7 +78,7 @@ def test_what_is_published_while_the_agent_is_away_is_predicted_when_it_is_back(
     run(test())
 
 
-def test_it_connects_again_to_a_broker_that_comes_back(tmp_path: Path) -> None:
+def test_it_connects_again_to_a_broker_that_comes_back(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     async def test() -> None:
         async with mosquitto(tmp_path) as broker:
             predict, source = Echo(), motors(broker)
@@ -87,7 +91,24 @@ def test_it_connects_again_to_a_broker_that_comes_back(tmp_path: Path) -> None:
             assert source.problem == ""
             await stop(task)
 
-    run(test())
+    with caplog.at_level("INFO", "forwardpass.edge"):
+        run(test())
+    assert [record.levelname for record in caplog.records][-1:] == ["INFO"]
+    assert caplog.messages[-1] == "mqtt:motors/#: connected again"
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (aiomqtt.MqttCodeError(4), "the connection broke"),
+        (aiomqtt.MqttCodeError(ReasonCode(PacketTypes.CONNACK, "Not authorized")), "Not authorized"),
+        (aiomqtt.MqttCodeError(10), "This feature is not supported"),
+        (MqttConnectError(4), "Connection refused: Bad username or password"),
+        (aiomqtt.MqttError("Operation timed out"), "Operation timed out"),
+    ],
+)
+def test_what_went_wrong_is_said_in_words(error: Exception, said: str) -> None:
+    assert reason(error) == said
 
 
 def test_it_starts_without_a_broker_and_waits_for_one(tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ from tests.edge.inputs.echo import Echo
 from tests.edge.mosquitto import LIMIT, until
 
 from forwardpass.edge.inputs import create_input
+from forwardpass.edge.inputs.create import create_inputs
 from forwardpass.edge.inputs.stdin import StdinConfig, StdinInput, split
 from forwardpass.errors import InvalidSettings, TooLarge
 
@@ -130,3 +131,8 @@ def test_lines_do_not_depend_on_how_the_bytes_arrive(chunks: list[bytes], most: 
 def test_bytes_have_no_lines() -> None:
     with pytest.raises(InvalidSettings, match="json or text"):
         create_input({"type": "stdin", "payload": "bytes"})
+
+
+def test_there_is_one_standard_input() -> None:
+    with pytest.raises(InvalidSettings, match="stdin stands there more than once"):
+        create_inputs([{"type": "stdin"}, {"type": "folder", "path": "in"}, {"type": "stdin", "payload": "text"}])

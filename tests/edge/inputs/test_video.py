@@ -169,8 +169,14 @@ def test_uneven_sizes_are_encoded_too() -> None:
 
 @pytest.mark.parametrize(
     ("entry", "message"),
-    [({"url": "a", "fps": 0}, "fps must be above 0"), ({"url": "a", "picture": "gif"}, "gif"), ({}, "url")],
+    [
+        ({"url": "a", "fps": 0}, "fps must be above 0"),
+        ({"url": "a", "picture": "gif"}, "gif"),
+        ({}, "`url` is missing"),
+        ({"url": "rtsp://u:SECRET@[x"}, "^inputs: video: url cannot be read: .*not shown"),
+    ],
 )
 def test_an_entry_that_makes_no_sense_is_refused(entry: dict[str, Any], message: str) -> None:
-    with pytest.raises(InvalidSettings, match=message):
+    with pytest.raises(InvalidSettings, match=message) as raised:
         create_input({"type": "video", **entry})
+    assert "SECRET" not in raised.value.message

@@ -12,6 +12,7 @@ from tests.edge.outbox.setting import START, Time, entry, prediction
 
 from forwardpass.edge.client import Response, post
 from forwardpass.edge.outbox import Kind, Level, Outbox, Privacy, Uploader, read_device_id, upload
+from forwardpass.edge.outbox.upload import Post
 from forwardpass.edge.prediction import Prediction
 from forwardpass.errors import InvalidInput, InvalidSettings, NotReady
 
@@ -314,3 +315,41 @@ def test_the_name_of_a_device_is_drawn_once(tmp_path: Path) -> None:
 
 def test_an_entry_has_the_size_it_says() -> None:
     assert len(entry(size=77).body) == 77
+
+
+def test_it_tries_at_once_when_the_server_was_reached_elsewhere_but_not_before_it_was_told(
+    taking: Cloud, device: str, tmp_path: Path
+) -> None:
+    told, waits = Response(503, {"retry-after": "120"}, b""), list[float]()
+
+    async def away(url: str, raw: bytes, headers: Mapping[str, str]) -> Response:
+        if not answers:
+            raise NotReady("away")
+        return await answers.pop(0)(url, raw, headers)
+
+    async def sleep(seconds: float) -> None:
+        waits.append(seconds)
+        await asyncio.sleep(1000.0)
+
+    async def main() -> None:
+        async with opened(tmp_path) as outbox:
+            await put(outbox, range(1))
+            uploader = Uploader(outbox, taking.url, device, post=away, sleep=sleep, draw=lambda: 1.0)
+            task = asyncio.create_task(uploader.run())
+            async with asyncio.timeout(30.0):
+                while len(waits) < 1:
+                    await asyncio.sleep(0.001)
+                assert uploader.error == "away"
+                answers.append(Answers(told))
+                uploader.contact()
+                while len(waits) < 2:
+                    await asyncio.sleep(0.001)
+                answers.append(post)
+                uploader.contact()
+                for _ in range(20):
+                    await asyncio.sleep(0)
+            task.cancel()
+            assert waits == [1.0, 120.0]
+
+    answers: list[Post] = []
+    asyncio.run(main())

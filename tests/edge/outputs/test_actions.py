@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Awaitable
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +31,7 @@ def test_messages_go_to_their_targets_and_one_target_is_opened_once(tmp_path: Pa
 
     async def test() -> list[int]:
         actions = Actions({}, tmp_path)
-        actions.begin([fault, watch, rare], SIGNATURE)
+        actions.begin("1", [fault, watch, rare], SIGNATURE)
         assert [output.name for output in actions.outputs] == ["file:faults.jsonl", "file:rare.jsonl"]
         said = [["fault"], ["watch"], ["fault"], ["fault"], ["fine"]]
         counts = [await actions.act(Prediction("i", "http", 0.0, "m", "1", [], answers)) for answers in said]
@@ -46,7 +48,7 @@ def test_messages_go_to_their_targets_and_one_target_is_opened_once(tmp_path: Pa
     ("action", "broker", "error", "message"),
     [
         ({"output": "stat", "equals": "x", "file": "f"}, {}, InvalidModel, "Did you mean 'state'"),
-        ({"output": "state", "equals": "x", "publish": "t"}, {}, InvalidModel, "needs a broker"),
+        ({"output": "state", "equals": "x", "publish": "t"}, {}, InvalidSettings, "needs a broker"),
         ({"output": "state", "equals": "x", "publish": "t"}, {"ur": "x"}, InvalidSettings, "Did you mean 'url'"),
         ({"output": "state", "equals": "x", "webhook": "x"}, {}, InvalidSettings, "url must be like"),
     ],
@@ -54,7 +56,7 @@ def test_messages_go_to_their_targets_and_one_target_is_opened_once(tmp_path: Pa
 def test_what_cannot_be_done_is_refused_at_load(
     action: dict[str, Any], broker: dict[str, Any], error: type[Exception], message: str
 ) -> None:
-    for refuse in (Actions(broker).check, Actions(broker).begin):
+    for refuse in (Actions(broker).check, partial(Actions(broker).begin, "1")):
         with pytest.raises(error, match=message):
             refuse([ActionConfig(**action)], SIGNATURE)
 
@@ -73,7 +75,7 @@ def alarm(port: int, **more: Any) -> ActionConfig:
 async def waiting(port: int, flush: float) -> Actions:
     """Of a version with an alarm that waits for its target, at which nobody listens yet."""
     actions = Actions({}, flush=flush)
-    actions.begin([alarm(port)], SIGNATURE)
+    actions.begin("1", [alarm(port)], SIGNATURE)
     assert await actions.act(FAULT) == 1
     await until(lambda: bool(actions.outputs[0].problem))
     return actions
@@ -83,26 +85,47 @@ def told(actions: Actions) -> list[tuple[str, int, dict[str, int]]]:
     return [(output.name, output.waiting, output.counts) for output in actions.outputs]
 
 
-def test_what_waits_for_a_target_that_the_next_version_names_too_is_delivered() -> None:
+@pytest.mark.parametrize("names_it", [True, False])
+def test_what_waits_for_a_target_is_delivered_in_order_after_a_version_that_is_taken_back(names_it: bool) -> None:
     async def test() -> None:
         port, taken = free_port(), list[bytes]()
         actions = await waiting(port, flush=0.0)
-        actions.begin([alarm(port, times=2)], SIGNATURE)
-        actions.begin([alarm(port)], SIGNATURE)  # taken back
+        actions.begin("2", [alarm(port, times=2)] if names_it else [], SIGNATURE)
+        actions.begin("1", [alarm(port)], SIGNATURE)  # taken back
         assert told(actions) == [(f"webhook:127.0.0.1:{port}", 1, {"sent": 0, "failed": 0, "dropped": 0})]
-        async with await hook([200], taken, port):
-            await until(lambda: actions.outputs[0].counts["sent"] == 1)
-        assert b'"prediction":"fault"' in taken[0]
+        await actions.act(replace(FAULT, id="later"))
+        async with await hook([200, 200], taken, port):
+            await until(lambda: actions.outputs[0].counts["sent"] == 2)
+        assert [b"later" in message for message in taken] == [False, True]
         await actions.close()
 
     run(test())
 
 
-def test_what_waits_for_one_that_it_does_not_name_has_a_while_to_be_delivered() -> None:
+def test_a_prediction_is_judged_by_the_rules_of_the_version_that_gave_it(tmp_path: Path) -> None:
+    fault, second = (ActionConfig(output="state", equals="fault", times=times, file="f") for times in (1, 2))
+
+    async def test() -> list[int]:
+        actions = Actions({}, tmp_path)
+        given = [FAULT, replace(FAULT, version="2")]
+        actions.begin("1", [second], SIGNATURE)
+        acted = [await actions.act(prediction) for prediction in given]  # the first of two in a row, and nobody's
+        actions.begin("2", [fault], SIGNATURE)
+        acted += [await actions.act(prediction) for prediction in given]
+        actions.begin("2", [], SIGNATURE)  # the same number, made anew
+        acted += [await actions.act(prediction) for prediction in given]
+        await actions.close()
+        return acted
+
+    assert asyncio.run(test()) == [0, 0, 1, 1, 1, 0]
+
+
+def test_what_waits_for_one_that_no_version_kept_names_has_a_while_to_be_delivered() -> None:
     async def test() -> None:
         port, taken = free_port(), list[bytes]()
         actions = await waiting(port, flush=LIMIT)
-        actions.begin([], SIGNATURE)
+        for version in ("2", "3"):
+            actions.begin(version, [], SIGNATURE)
         assert await actions.act(FAULT) == 0
         assert [output.waiting for output in actions.outputs] == [1]
         async with await hook([200], taken, port):
@@ -117,7 +140,8 @@ def test_what_is_lost_then_is_counted_and_told(caplog: pytest.LogCaptureFixture)
     async def test() -> None:
         port = free_port()
         actions = await waiting(port, flush=0.0)
-        actions.begin([alarm(port + 1)], SIGNATURE)
+        for version in ("2", "3"):
+            actions.begin(version, [alarm(port + 1)], SIGNATURE)
         await until(lambda: not actions.outputs[1].waiting)
         lost = (f"webhook:127.0.0.1:{port}", 0, {"sent": 0, "failed": 0, "dropped": 1})
         assert told(actions)[1] == lost
@@ -131,9 +155,9 @@ def test_what_is_lost_then_is_counted_and_told(caplog: pytest.LogCaptureFixture)
 def test_a_version_that_cannot_be_begun_changes_nothing(tmp_path: Path) -> None:
     async def test() -> None:
         actions = Actions({}, tmp_path)
-        actions.begin([ActionConfig(output="state", equals="fault", file="a")], SIGNATURE)
+        actions.begin("1", [ActionConfig(output="state", equals="fault", file="a")], SIGNATURE)
         with pytest.raises(InvalidModel):
-            actions.begin([ActionConfig(output="other", equals="fault", file="b")], SIGNATURE)
+            actions.begin("2", [ActionConfig(output="other", equals="fault", file="b")], SIGNATURE)
         assert [output.name for output in actions.outputs] == ["file:a"]
         assert await actions.act(FAULT) == 1
         await actions.close()

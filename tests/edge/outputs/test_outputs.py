@@ -47,10 +47,10 @@ def test_messages_are_published_to_the_topic_of_their_source(tmp_path: Path) -> 
         async with mosquitto(tmp_path) as broker, aiomqtt.Client("127.0.0.1", broker.port) as other:
             await other.subscribe("#", qos=1)
             output = create_output({"type": "mqtt", "url": broker.url, "topic": "health/{source}/{model}"})
-            counts = await sent(output, MESSAGE, {**MESSAGE, "source": "folder:in#a+b.png"})
+            counts = await sent(output, MESSAGE, {**MESSAGE, "source": "folder:in#a.png"})
             messages = other.messages
             found = [await anext(messages), await anext(messages)]
-            assert [str(message.topic) for message in found] == ["health/motors/7/m", "health/in_a_b.png/m"]
+            assert [str(message.topic) for message in found] == ["health/motors/7/m", "health/in/m"]
             assert json.loads(bytes(found[0].payload)) == MESSAGE
             assert counts == {"sent": 2, "failed": 0, "dropped": 0}
 
@@ -58,8 +58,12 @@ def test_messages_are_published_to_the_topic_of_their_source(tmp_path: Path) -> 
 
 
 @needs_mosquitto
-def test_what_is_sent_while_the_broker_is_away_arrives_in_order_when_it_is_back(tmp_path: Path) -> None:
+def test_what_is_sent_while_the_broker_is_away_arrives_in_order_when_it_is_back(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     import aiomqtt
+
+    caplog.set_level("INFO", "forwardpass.edge")
 
     async def test() -> None:
         async with mosquitto(tmp_path) as broker:
@@ -72,6 +76,7 @@ def test_what_is_sent_while_the_broker_is_away_arrives_in_order_when_it_is_back(
                 await asyncio.sleep(0)
             await until(lambda: bool(output.problem))
             assert broker.url in output.problem
+            assert "code:" not in output.problem
             await broker.start()
             async with aiomqtt.Client("127.0.0.1", broker.port) as other:
                 await other.subscribe("a", qos=1)
@@ -81,6 +86,7 @@ def test_what_is_sent_while_the_broker_is_away_arrives_in_order_when_it_is_back(
                     found.append(json.loads(bytes((await anext(other.messages)).payload))["n"])
             assert found in ([4, 5, 6], [1, 4, 5, 6])  # the first may have been under way already
             assert output.problem == ""
+            assert caplog.messages[-1] == "output mqtt:a: goes on"
             assert output.counts["sent"] + output.counts["dropped"] == 7
             await output.close()
 
@@ -244,7 +250,7 @@ def test_a_program_reads_the_message_and_its_status_says_whether_it_took_it(tmp_
         assert "ended with status 1" in output.problem
 
     run(test())
-    assert json.loads((tmp_path / "got").read_text().partition('{"fail"')[0]) == MESSAGE
+    assert [json.loads(line) for line in (tmp_path / "got").read_text().splitlines()] == [MESSAGE, {"fail": 1}]
 
 
 def test_a_program_that_takes_too_long_is_killed_with_what_it_started(tmp_path: Path) -> None:
@@ -321,3 +327,19 @@ def test_an_entry_that_makes_no_sense_is_refused(entry: dict[str, Any], message:
     with pytest.raises(InvalidSettings, match=message) as raised:
         create_output(entry)
     assert "SECRET" not in raised.value.message
+
+
+@pytest.mark.parametrize(
+    ("source", "topic"),
+    [
+        ("mqtt:motors/7", "health/motors/7"),
+        ("folder:in#part-1.png", "health/in"),
+        ("http", "health/http"),
+        ("stdin", "health/stdin"),
+        ("", "health/unknown"),
+    ],
+)
+def test_a_topic_names_the_source(source: str, topic: str) -> None:
+    from forwardpass.edge.outputs.mqtt import fill
+
+    assert fill("health/{source}", {"source": source}) == topic

@@ -207,6 +207,24 @@ def test_a_message_that_nobody_waits_for_any_more_is_not_sent() -> None:
     run(test())
 
 
+def test_a_message_that_is_tried_again_is_let_go_with_whoever_waited_for_it() -> None:
+    async def test() -> None:
+        sender = Sender()
+        sender.down = True
+        output = queue(sender)
+        telling = asyncio.ensure_future(output.deliver({"n": 1}))
+        await until(lambda: sender.tries > 1)
+        telling.cancel()
+        await asyncio.wait([telling])
+        await send(output, 2)
+        sender.down = False
+        await until(lambda: output.waiting == 0)
+        assert sender.taken == [2]
+        await output.close()
+
+    run(test())
+
+
 def test_whoever_waits_for_what_is_left_at_the_end_is_told_so() -> None:
     async def test() -> None:
         sender = Sender()

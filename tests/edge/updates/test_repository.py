@@ -150,6 +150,7 @@ def test_nothing_to_refresh(publisher: Publisher) -> None:
     publisher.signers.create()
     with pytest.raises(InvalidSettings, match="nothing is published"):
         publisher.repository().refresh(DAY)
+    assert not publisher.folder.exists()
 
 
 def test_the_root_is_renewed_before_it_expires(publisher: Publisher, link: Link, home: Home) -> None:

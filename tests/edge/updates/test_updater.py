@@ -218,6 +218,19 @@ def test_what_was_taken_back_is_not_tried_again(device: Device, publisher: Publi
     publisher.publish("3")
     assert device.look()[0]
     assert device.tried == ["2", "3"]
+    assert device.updater().status()["failed"] is None
+
+
+def test_what_was_taken_back_is_tried_again_when_a_person_asks(device: Device, publisher: Publisher) -> None:
+    device.verdict = slow
+    publisher.publish("2")
+    device.look()
+    assert "3 differs; `forwardpass agent check` has it tried again" in device.error()
+    device.verdict = good
+    updater = device.updater()
+    updater.check_now()
+    assert asyncio.run(updater.check())
+    assert device.tried == ["2", "2"]
 
 
 def test_the_same_version_with_other_content_is_tried(device: Device, publisher: Publisher) -> None:

@@ -33,8 +33,9 @@ def test_told_by_names(names: list[str], told: str) -> None:
     ("names", "says"),
     [
         ([], "no input files"),
-        (["a.csv", "b.csv", "c.parquet"], r"a.csv is csv, but c.parquet is parquet.*--format"),
-        (["a.dat"], r"a.dat: its name does not tell its format; say --format parquet\|arrow\|csv"),
+        (["a.csv", "b.csv", "c.parquet"], "a.csv is csv, but c.parquet is parquet: name files of one format"),
+        (["a.dat"], r"a.dat: its name does not tell its format; let it end in one of \.parquet, "),
+        (["a.dat"], r"`forwardpass run` by --format parquet\|arrow\|csv"),
         (["data.parquet.gz"], "data.parquet.gz: its name does not tell"),
         (["a"], "a: its name does not tell"),
     ],

@@ -210,6 +210,25 @@ def test_models_that_name_classes_differently(request_: Request, tmp_path: Path)
     assert message.endswith("have no class in common")
 
 
+def test_an_answer_that_fits_no_label_is_named_by_an_option_that_there_is(request_: Request) -> None:
+    table = pq.read_table(request_.data[0])
+    numbers = pa.array(np.arange(len(table)) + 0.5)
+    pq.write_table(table.set_column(table.schema.get_field_index("label"), "label", numbers), request_.data[0])
+    message = refused(request_)
+    assert message.startswith("no metric fits. ")
+    assert message.endswith(". Say which with --answer")
+
+
+def test_rows_that_cannot_be_used_are_counted_and_told(request_: Request) -> None:
+    table = pq.read_table(request_.data[0])
+    labels = [None if number in {3, 7} else label for number, label in enumerate(table["label"].to_pylist())]
+    column = pa.array(labels, table["label"].type)
+    pq.write_table(table.set_column(table.schema.get_field_index("label"), "label", column), request_.data[0])
+    told: list[str] = []
+    assert calibrate(request_, told.append).unusable == 2
+    assert told[0].startswith("2 rows cannot be used and are left out; the first is row 3: ")
+
+
 def test_models_that_number_classes_differently(request_: Request, tmp_path: Path) -> None:
     turned = pairs.large(tmp_path / "turned", ("beech", "cedar", "ash"))
     assert "asking gains nothing. Are they swapped, or do they number" in refused(replace(request_, large=turned))
@@ -224,7 +243,7 @@ def test_a_confidence_that_is_none(request_: Request) -> None:
         file.write("tags: {}\n")
     text = (request_.small / "model.yaml").read_text()
     (request_.small / "model.yaml").write_text(text.replace("outputs: [label, probabilities]", "outputs: [label]"))
-    assert refused(request_).startswith("no output of MODEL is a confidence. 'label': its values are object")
+    assert refused(request_).startswith("no output of MODEL is a confidence. 'label': its values are texts, and")
 
 
 def test_a_single_number_where_there_are_more_classes(request_: Request) -> None:

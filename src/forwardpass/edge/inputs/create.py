@@ -8,12 +8,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from forwardpass.edge.inputs.base import Input
 from forwardpass.edge.kinds import load
+from forwardpass.errors import InvalidSettings
 
 _INPUTS = {
     "mqtt": ("forwardpass.edge.inputs.mqtt", "MqttInput", "mqtt"),
@@ -21,6 +22,13 @@ _INPUTS = {
     "stdin": ("forwardpass.edge.inputs.stdin", "StdinInput", ""),
     "video": ("forwardpass.edge.inputs.video", "VideoInput", "video"),
 }
+
+
+def create_inputs(configs: Sequence[Mapping[str, Any]], device: str = "", home: Path | None = None) -> list[Input]:
+    """All of them, each as ``create_input`` does. Standard input named twice is ``InvalidSettings`` too."""
+    if sum(config.get("type") == "stdin" for config in configs) > 1:
+        raise InvalidSettings("inputs: stdin stands there more than once; there is one standard input, name it once")
+    return [create_input(config, device, home) for config in configs]
 
 
 def create_input(config: Mapping[str, Any], device: str = "", home: Path | None = None) -> Input:

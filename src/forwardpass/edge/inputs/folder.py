@@ -108,6 +108,8 @@ class FolderInput(InputBase):
     def _say(self, problem: str) -> None:
         if problem and not self.problem:
             log.warning("%s: %s; trying again", self.name, problem)
+        elif self.problem and not problem:
+            log.info("%s: goes on", self.name)
         self.problem = problem
 
     def _complete(self) -> list[Path]:
@@ -125,10 +127,9 @@ class FolderInput(InputBase):
         if name.startswith(".") or name.endswith(UNFINISHED):
             return None
         try:
-            found = os.lstat(self._folder / name)
+            return _state_of(os.lstat(self._folder / name))
         except FileNotFoundError:
             return None
-        return (found.st_ino, found.st_size, found.st_mtime_ns) if stat.S_ISREG(found.st_mode) else None
 
     def _since(self, name: str, state: State, now: float) -> tuple[State, float]:
         before = self._seen.get(name)
@@ -170,10 +171,12 @@ class FolderInput(InputBase):
 
     def _read(self, file: Path, state: State) -> bytes:
         """Raises ``FileNotFoundError`` where the file is not in this state any more."""
-        if self._state(file.name) != state:
+        if self._state(file.name) != state:  # it may be one that cannot even be opened
             raise FileNotFoundError(file)
         most = self._config.max_bytes
         with file.open("rb") as opened:
+            if _state_of(os.fstat(opened.fileno())) != state:  # replaced since
+                raise FileNotFoundError(file)
             content = opened.read(most + 1)
         if len(content) > most:
             raise TooLarge(f"{file.stat().st_size} bytes are more than max_bytes: {most} allows")
@@ -201,6 +204,10 @@ class FolderInput(InputBase):
             return True
         log.info("%s was replaced or taken away while it was asked about", file)
         return False
+
+
+def _state_of(found: os.stat_result) -> State | None:
+    return (found.st_ino, found.st_size, found.st_mtime_ns) if stat.S_ISREG(found.st_mode) else None
 
 
 def _id(name: str, state: State, content: bytes) -> str:

@@ -23,12 +23,13 @@ from forwardpass.edge.inputs.base import InputBase, Predict
 from forwardpass.edge.inputs.deliveries import Deliveries, Delivery
 from forwardpass.edge.inputs.lanes import Lane, Lanes
 from forwardpass.edge.inputs.payload import Payload, rows_of
-from forwardpass.edge.mqtt import Broker, acknowledge, connect, session_present
+from forwardpass.edge.mqtt import Broker, acknowledge, connect, reason, session_present
 from forwardpass.edge.waits import waits
 from forwardpass.errors import ForwardpassError, InvalidSettings
 
 log = logging.getLogger("forwardpass.edge")
 LANES = 4  # messages of unlike topics that are predicted at once
+AT_FIRST = "not connected yet"
 REFUSED = 128  # reason codes of a subscription from here are refusals
 
 
@@ -58,7 +59,7 @@ class MqttInput(InputBase):
     Config: ClassVar[type[MqttInputConfig]] = MqttInputConfig
 
     def __init__(self, config: MqttInputConfig, device: str, home: Path) -> None:
-        super().__init__(f"mqtt:{','.join(config.topics)}", problem="not connected yet")
+        super().__init__(f"mqtt:{','.join(config.topics)}", problem=AT_FIRST)
         self._config = config
         self._client_id = config.client_id or (f"forwardpass-{device}-in" if device else None)
         self._aside = Aside(home / config.failed if config.failed else None)
@@ -87,14 +88,20 @@ class MqttInput(InputBase):
                 async with connect(self._config, self._client_id, by_hand=True) as client:
                     self._deliveries.connected(partial(acknowledge, client), same_session=session_present(client))
                     await self._subscribe(client)
-                    self.problem, pauses = "", waits()
+                    pauses = waits()
+                    self._connected()
                     await self._take_all(client)
             except (aiomqtt.MqttError, OSError, ForwardpassError) as error:
-                problem = f"{self._config.url}: {error}"
+                problem = f"{self._config.url}: {reason(error)}"
                 if self.problem != problem:
                     log.warning("%s: %s; trying again", self.name, problem)
                 self.problem = problem
             await asyncio.sleep(next(pauses))
+
+    def _connected(self) -> None:
+        if self.problem not in ("", AT_FIRST):
+            log.info("%s: connected again", self.name)
+        self.problem = ""
 
     async def _subscribe(self, client: aiomqtt.Client) -> None:
         granted: Any = await client.subscribe([(topic, 1) for topic in self._config.topics])

@@ -51,6 +51,12 @@ class VideoConfig:
     timeout: float = field(default=10.0, metadata=doc("seconds in which a stream must open, and give each frame"))
 
     def __post_init__(self) -> None:
+        try:
+            urlsplit(self.url)
+        except ValueError as error:
+            raise InvalidSettings(
+                f"inputs: video: url cannot be read: {error}; it is not shown here, because it may hold a password"
+            ) from None
         if self.fps is not None and not 0 < self.fps < math.inf:
             raise InvalidSettings(f"inputs: video: fps must be above 0, got {self.fps}")
         if not 0 < self.timeout < math.inf:
@@ -106,6 +112,8 @@ class VideoInput(InputBase):
             # not waited for when this is cancelled: a camera may be silent for `timeout` seconds
             threading.Thread(target=self._decode, args=(frames,), name="video", daemon=True).start()
             while (frame := await frames.take()) is not None:
+                if self.problem:
+                    log.info("%s: goes on", self.name)
                 self.problem = ""
                 content = await asyncio.to_thread(encode, frame, self._config.picture)
                 await self.ask(predict, [picture(content)], self.name)

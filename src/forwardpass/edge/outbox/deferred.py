@@ -20,6 +20,7 @@ from forwardpass.edge.outbox.correction import Escalation, message_of
 from forwardpass.edge.outbox.entry import Entry, Kind, derived_id
 from forwardpass.edge.outbox.outbox import Outbox
 from forwardpass.edge.outbox.privacy import encode
+from forwardpass.edge.waits import pause
 from forwardpass.errors import BackendFailed, ForwardpassError, InvalidInput, NotReady, TimedOut
 
 log = logging.getLogger(__name__)
@@ -182,14 +183,7 @@ class Deferred:
     async def _pause(self, failures: int, *, there: bool) -> None:
         """Longer after each failure, but where nobody is ``there`` no longer than until somebody may be again."""
         seconds = min(MOST_WAIT, FIRST_WAIT * 2.0 ** min(failures - 1, 20)) * (0.5 + self._draw() / 2)
-        either = [asyncio.ensure_future(self._sleep(seconds))]
-        if not there:
-            either.append(asyncio.ensure_future(self._contact.wait()))
-        try:
-            await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            for waiting in either:
-                waiting.cancel()
+        await (self._sleep(seconds) if there else pause(self._sleep(seconds), self._contact))
 
     async def _until_more(self) -> None:
         """Until something was put, or for a while."""

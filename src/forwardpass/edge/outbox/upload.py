@@ -24,6 +24,7 @@ from forwardpass.edge import durable
 from forwardpass.edge.client import Response, post
 from forwardpass.edge.outbox.entry import Entry, Kind
 from forwardpass.edge.outbox.outbox import Outbox
+from forwardpass.edge.waits import pause
 from forwardpass.errors import ForwardpassError, InvalidSettings, NotReady
 
 log = logging.getLogger(__name__)
@@ -76,12 +77,18 @@ class Uploader:
         self._headers = headers
         self._every = every
         self._post, self._sleep, self._draw = post, sleep, draw
+        self._contact = asyncio.Event()
+
+    def contact(self) -> None:
+        """The server may be there again: what waits after a failure is tried now, unless it asked for longer."""
+        self._contact.set()
 
     async def run(self) -> None:
         """Until cancelled. What goes wrong is kept in ``error`` and tried again."""
         failures = 0
         while True:
             asked = 0.0
+            self._contact.clear()
             try:
                 if await self.drain():
                     self.on_upload()
@@ -90,7 +97,8 @@ class Uploader:
                 asked = min(MOST_ASKED, getattr(error, "retry_after", 0.0))
                 failures += 1
                 self._say(error.message)
-            await self._sleep(self._every if not failures else max(asked, self._wait(failures)))
+            over = self._sleep(max(asked, self._wait(failures)) if failures else self._every)
+            await (pause(over, self._contact) if failures and not asked else over)
 
     async def drain(self) -> int:
         """Upload all that waits; how many entries. Raises ``ForwardpassError`` where that is not possible now."""

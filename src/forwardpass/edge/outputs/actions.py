@@ -1,7 +1,7 @@
 """What a model's rules have done: each action's message to the one target that it names.
 
-The rules are those of the version that answers, and change with it. A target that the next version names too is
-the same output as before, with all that waits for it. Knows no model.
+A prediction is judged by the rules of the version that gave it, also while the next one is watched and may be taken
+back. A target that several versions name is one output, with all that waits for it. Knows no model.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import asyncio
 import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +19,22 @@ from forwardpass.edge.outputs.base import Output
 from forwardpass.edge.outputs.create import create_output
 from forwardpass.edge.prediction import Prediction
 from forwardpass.edge.rules import Rules, check_actions
-from forwardpass.errors import InvalidModel
+from forwardpass.errors import InvalidSettings
 from forwardpass.types import Signature
 
 FLUSH = 5.0  # seconds that an output has for what waits, once nothing more comes
+KEPT = 2  # versions: the one that answers, and the one before
 MOST_ENDED = 20  # outputs that are shown when no version uses them any more
 Target = tuple[Any, ...]
+
+
+@dataclass(frozen=True)
+class _Begun:
+    """What was made of the actions of one version."""
+
+    actions: tuple[ActionConfig, ...]
+    rules: Rules
+    outputs: dict[Target, Output]
 
 
 class Actions:
@@ -42,41 +53,54 @@ class Actions:
         self._home = home
         self._flush = flush
         self._clock = clock
-        self._rules = Rules((), clock)
-        self._outputs: dict[Target, Output] = {}
+        self._begun: dict[str, _Begun] = {}  # by version, the latest last
         self._ended: deque[Output] = deque(maxlen=MOST_ENDED)
         self._ending: set[asyncio.Task[None]] = set()
 
     @property
     def outputs(self) -> list[Output]:
-        """For status: each target once; then those not used any more that have messages yet, or lost some."""
-        return [*self._outputs.values(), *(gone for gone in self._ended if gone.waiting or gone.counts["dropped"])]
+        """For status: those of the latest version; then others that have messages yet, or lost some."""
+        latest = list(list(self._begun.values())[-1].outputs.values()) if self._begun else []
+        others = [*(output for output in self._used().values() if output not in latest), *self._ended]
+        return [*latest, *(output for output in others if output.waiting or output.counts["dropped"])]
 
     def check(self, actions: Sequence[ActionConfig], signature: Signature) -> None:
         """Whether a version's actions could be begun. Raises as ``begin``."""
         self._targets(actions, signature)
 
-    def begin(self, actions: Sequence[ActionConfig], signature: Signature) -> None:
-        """From here on these of another version, counted anew; what waits for targets of both is kept.
+    def begin(self, version: str, actions: Sequence[ActionConfig], signature: Signature) -> None:
+        """A version answers from here on; what it and the one before it name as targets goes on.
 
         Raises ``InvalidModel`` for an action that makes no sense, ``InvalidSettings`` for a target that cannot be
         used; then all is as before.
         """
-        before, self._outputs = self._outputs, self._targets(actions, signature)
-        self._rules = Rules(actions, self._clock)
+        outputs, before = self._targets(actions, signature), self._used()
+        begun = self._begun.pop(version, None)
+        if begun is None or begun.actions != tuple(actions):  # else it answers again, and counts on
+            begun = _Begun(tuple(actions), Rules(actions, self._clock), outputs)
+        self._begun[version] = begun
+        for oldest in list(self._begun)[:-KEPT]:
+            del self._begun[oldest]
+        used = self._used()
         for target, output in before.items():
-            if target not in self._outputs:
+            if target not in used:
                 self._let_go(output)
 
     async def act(self, prediction: Prediction) -> int:
         """Send what is due; returns at once, with how many messages that were."""
-        due = self._rules.due(prediction)
+        begun = self._begun.get(prediction.version)
+        if begun is None:
+            return 0
+        due = begun.rules.due(prediction)
         for action, message in due:
-            await self._outputs[_target(action)].send(message)
+            await begun.outputs[_target(action)].send(message)
         return len(due)
 
     async def close(self) -> None:
-        await asyncio.gather(*self._ending, *(output.close(self._flush) for output in self._outputs.values()))
+        await asyncio.gather(*self._ending, *(output.close(self._flush) for output in self._used().values()))
+
+    def _used(self) -> dict[Target, Output]:
+        return {target: output for begun in self._begun.values() for target, output in begun.outputs.items()}
 
     def _let_go(self, output: Output) -> None:
         self._ended.append(output)
@@ -91,12 +115,12 @@ class Actions:
     def _targets(self, actions: Sequence[ActionConfig], signature: Signature) -> dict[Target, Output]:
         """An output for each target; those that there are already are the same."""
         check_actions(actions, signature)
-        targets: dict[Target, Output] = {}
+        used, targets = self._used(), dict[Target, Output]()
         for number, action in enumerate(actions):
             target = _target(action)
             if target not in targets:
                 entry = _entry(action, number, self._broker)
-                targets[target] = self._outputs.get(target) or create_output(entry, self._home)
+                targets[target] = used.get(target) or create_output(entry, self._home)
         return targets
 
 
@@ -114,7 +138,7 @@ def _entry(action: ActionConfig, number: int, broker: Mapping[str, Any]) -> dict
     if action.command:
         return {"type": "command", "command": list(action.command)}
     if not broker:
-        raise InvalidModel(
+        raise InvalidSettings(
             f"actions[{number}]: publish: {action.publish!r} needs a broker; say its `url` under `mqtt:` in agent.yaml"
         )
     return {**broker, "type": "mqtt", "topic": action.publish}

@@ -1,4 +1,4 @@
-"""A program run for each message, one after another: the message as JSON on its standard input.
+"""A program run for each message, one after another: the message as a line of JSON on its standard input.
 
 It has a time limit; then it is killed with all that it started. Done is what ends with status 0;
 a program that fails is not run again for the same message. No shell is involved, and nothing of the
@@ -54,7 +54,7 @@ class CommandSender:
         process = await self._start()
         try:
             async with asyncio.timeout(self._config.timeout):
-                await process.communicate(orjson.dumps(message))
+                await process.communicate(orjson.dumps(message) + b"\n")
         except TimeoutError:
             raise Undelivered(f"{self.name} took longer than {self._config.timeout:g} s", again=False) from None
         finally:

@@ -17,7 +17,7 @@ import aiomqtt
 import orjson
 
 from forwardpass.config import doc
-from forwardpass.edge.mqtt import Broker, connect
+from forwardpass.edge.mqtt import Broker, connect, reason
 from forwardpass.edge.outputs.base import Undelivered
 from forwardpass.edge.outputs.queue import MAX_WAITING
 from forwardpass.errors import ForwardpassError, InvalidSettings
@@ -30,7 +30,9 @@ class MqttOutputConfig(Broker):
     """An entry of ``outputs:`` with ``type: mqtt``."""
 
     topic: str = field(
-        metadata=doc("topic to publish to; `{source}` stands for the source without its kind, `{model}` for the model")
+        metadata=doc(
+            "topic to publish to; `{source}` stands for the source, without kind and item, `{model}` for the model"
+        )
     )
     retain: bool = field(default=False, metadata=doc("whether the broker keeps the last message for who comes later"))
     max_waiting: int = field(default=MAX_WAITING, metadata=doc("most messages that wait; then the oldest are dropped"))
@@ -58,7 +60,7 @@ class MqttSender:
             await self._publish(topic, orjson.dumps(message))
         except (aiomqtt.MqttError, OSError, ForwardpassError) as error:
             await self.close()
-            raise Undelivered(f"{self._config.url}: {error}", again=True) from None
+            raise Undelivered(f"{self._config.url}: {reason(error)}", again=True) from None
         except ValueError as error:  # of the library, about the topic or the size
             raise Undelivered(f"{topic!r}: {error}", again=False) from None
 
@@ -104,7 +106,8 @@ def check_topic(topic: str) -> None:
 
 def fill(topic: str, message: dict[str, Any]) -> str:
     """The topic of one message; what a topic must not hold becomes ``_``."""
-    source = str(message.get("source", "")).partition(":")[2] or "unknown"
+    whole = str(message.get("source", "")).partition("#")[0]  # without the item, as rules count
+    source = whole.partition(":")[2] or whole or "unknown"
     return topic.replace("{model}", _plain(str(message.get("model", "")))).replace("{source}", _plain(source))
 
 

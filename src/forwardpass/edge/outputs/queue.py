@@ -96,7 +96,7 @@ class Queue:
 
     async def _work(self) -> None:
         async for message, ended in self._messages():
-            await self._deliver(message)
+            await self._deliver(message, ended)
             self._under_way = 0
             if ended is not None and not ended.done():
                 ended.set_result(None)
@@ -119,9 +119,11 @@ class Queue:
         self._under_way = 1
         return self._waiting.popleft(), None
 
-    async def _deliver(self, message: dict[str, Any]) -> None:
-        """Try until it is there, or is refused."""
+    async def _deliver(self, message: dict[str, Any], ended: asyncio.Future[None] | None) -> None:
+        """Try until it is there, or is refused, or who waited for its end does so no more."""
         for pause in self._pauses():
+            if ended is not None and ended.done():
+                return
             try:
                 await self._sender.deliver(message)
             except Undelivered as error:
@@ -137,6 +139,8 @@ class Queue:
                 return
             else:
                 self.counts["sent"] += 1
+                if self.problem:
+                    log.info("output %s: goes on", self.name)
                 self.problem = ""
                 return
 

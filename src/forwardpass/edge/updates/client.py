@@ -14,30 +14,30 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from forwardpass.address import Address
 from forwardpass.edge import durable
+from forwardpass.edge.distribution import HERE
 from forwardpass.edge.updates.release import MOST_BYTES, Chunk, Release, decode_release
-from forwardpass.errors import InvalidInput, InvalidModel, InvalidSettings, NotReady
+from forwardpass.errors import InvalidModel, InvalidSettings, NotReady
 
 if TYPE_CHECKING:
     from forwardpass.edge.updates.fetch import Fetcher
 
 ROOT = "root.json"
+_COPY_IT = "copy it there from where the updates are published (metadata/1.root.json), by a way you trust"
 CLOCK_ERROR = timedelta(days=1)  # by which the clocks of publisher and device may differ
 
 
 class Client:
     """One look at a repository, for one thread: make another for the next.
 
-    ``folder`` is that of the updates in the home. Raises ``InvalidSettings`` where the URL is none, or something
-    is missing: the library, or ``root.json``, by which all else is believed.
+    ``folder`` is that of the updates in the home. Raises ``InvalidSettings`` where something is
+    missing: the library, or ``root.json``, by which all else is believed; ``latest`` where that is damaged.
     """
 
     def __init__(
         self, url: str, folder: Path, fetcher: Fetcher | None = None, clock: Callable[[], float] = time.time
     ) -> None:
         require_library()
-        require_url(url)
         from forwardpass.edge.updates.fetch import Fetcher
 
         self._url = url.rstrip("/")
@@ -60,9 +60,9 @@ class Client:
         try:
             content = self._download(path)
         except RepositoryError as error:
-            raise InvalidModel(f"update refused: {_why(error)}; {self._date()}") from None
+            raise InvalidModel(f"update refused: {_why(error)}{self._hint(error)}") from None
         except DownloadError as error:
-            raise NotReady(f"the updates cannot be read: {_why(error)}; {self._date()}") from None
+            raise NotReady(f"the updates cannot be read: {_why(error)}{self._hint(error)}") from None
         if content is None:
             return None
         release = decode_release(content)
@@ -86,19 +86,23 @@ class Client:
         return content
 
     def _download(self, path: str) -> bytes | None:
+        from tuf.api.exceptions import RepositoryError
         from tuf.ngclient import Updater  # type: ignore[attr-defined]
 
         metadata = self._folder / "metadata"
         durable.make_folder(metadata)
         for left in metadata.glob("tmp*"):  # by the library, where the device lost power while it wrote
             left.unlink()
-        updater = Updater(
-            str(metadata),
-            f"{self._url}/metadata",
-            target_base_url=f"{self._url}/targets",
-            fetcher=self._fetcher,
-            bootstrap=self._root,
-        )
+        try:
+            updater = Updater(
+                str(metadata),
+                f"{self._url}/metadata",
+                target_base_url=f"{self._url}/targets",
+                fetcher=self._fetcher,
+                bootstrap=self._root,
+            )
+        except RepositoryError as error:
+            raise InvalidSettings(f"{self._folder / ROOT} is no root metadata: {_why(error)}; {_COPY_IT}") from None
         info = updater.get_targetinfo(path)
         if info is None:
             return None
@@ -112,6 +116,13 @@ class Client:
     def _now(self) -> datetime:
         return datetime.fromtimestamp(self._clock(), UTC)
 
+    def _hint(self, error: Exception) -> str:
+        """The date, where a wrong clock may be what is the matter: of what has expired, and of certificates."""
+        from tuf.api.exceptions import ExpiredMetadataError
+
+        dated = isinstance(error, ExpiredMetadataError) or "certificate" in str(error).lower()
+        return f"; {self._date()}" if dated else ""
+
     def _date(self) -> str:
         return f"the device's clock says {self._now():%Y-%m-%d %H:%M} UTC, set it if that is wrong"
 
@@ -119,17 +130,7 @@ class Client:
 def require_library() -> None:
     """Raises ``InvalidSettings`` where what updates need is not installed. Does not load it: that takes 12 MB."""
     if find_spec("tuf") is None:
-        raise InvalidSettings(
-            "updates need the library tuf: pip install 'forwardpass-edge[updates]' (or 'forwardpass[updates]')"
-        )
-
-
-def require_url(url: str) -> None:
-    """Raises ``InvalidSettings`` for what is not the URL of a web server."""
-    try:
-        Address.base(url)
-    except InvalidInput as error:
-        raise InvalidSettings(f"updates: {error.message}") from None
+        raise InvalidSettings(f"updates need the library tuf, which is not installed: {HERE.how_to_get('updates')}")
 
 
 def read_root(folder: Path) -> bytes:
@@ -137,10 +138,7 @@ def read_root(folder: Path) -> bytes:
     try:
         return (folder / ROOT).read_bytes()
     except OSError as error:
-        raise InvalidSettings(
-            f"{folder / ROOT}: {error.strerror or error}; copy it there from where the updates are published "
-            "(metadata/1.root.json), by a way you trust"
-        ) from None
+        raise InvalidSettings(f"{folder / ROOT}: {error.strerror or error}; {_COPY_IT}") from None
 
 
 def _why(error: Exception) -> str:

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from forwardpass.edge import durable
 from forwardpass.edge.bundle import unpack
+from forwardpass.edge.distribution import HERE
 from forwardpass.edge.failures import Failures
 from forwardpass.edge.home import Home
 from forwardpass.edge.signing import read_public_keys
@@ -124,7 +125,7 @@ def refuse(release: Release, active: Slot, failures: Failures) -> str:
     if version_order(release.version) < version_order(runs.version):
         return f"{release} is older than {runs.version}, which runs; publish what was good under a newer version"
     if failure := failures.find(release.manifest):
-        return f"{release} was tried and taken back: {failure.why}"
+        return f"{release} was tried and taken back: {failure.why}; `{HERE.program} check` has it tried again"
     return ""
 
 

@@ -24,8 +24,7 @@ from tuf.api.exceptions import RepositoryError
 from tuf.api.metadata import TargetFile  # type: ignore[attr-defined]
 
 from forwardpass.edge import durable
-from forwardpass.edge.bundle import examine
-from forwardpass.edge.manifest import Manifest, encode_manifest
+from forwardpass.edge.bundle import Examination, examine
 from forwardpass.edge.updates.chunks import Stretch, cut_bundle
 from forwardpass.edge.updates.metadata import MetadataFolder, State, utc
 from forwardpass.edge.updates.pruning import Pruned, prune
@@ -77,9 +76,9 @@ class Repository:
         than the one that is published, unless ``force``.
         """
         now = utc(self._clock())
-        release, stretches = _cut(bundle, examine(bundle, {}).manifest, now)
+        release, stretches = _cut(bundle, examine(bundle, {}), now)
         path = release_path(channel, release.target, release.model)
-        with self._locked():
+        with self._locked(begin=True):
             state = self._metadata.read()
             older = self._check_version(state, path, release, channel, force)
             new_bytes = self._write_chunks(release, stretches)
@@ -112,8 +111,11 @@ class Repository:
         """What is published now."""
         state = self._metadata.read(replaced)
         if state is None:
-            raise InvalidSettings(f"nothing is published in {self._folder}")
+            raise self._nothing()
         return state
+
+    def _nothing(self) -> InvalidSettings:
+        return InvalidSettings(f"nothing is published in {self._folder}")
 
     def _check_version(self, state: State | None, path: str, release: Release, channel: str, force: bool) -> bool:
         """Whether the release is older than the one that is published."""
@@ -165,8 +167,10 @@ class Repository:
         return written
 
     @contextmanager
-    def _locked(self) -> Iterator[None]:
-        """One publisher at a time, the next one waits."""
+    def _locked(self, begin: bool = False) -> Iterator[None]:
+        """One publisher at a time, the next one waits. The folder is made only to ``begin`` with."""
+        if not begin and not self._folder.is_dir():
+            raise self._nothing()
         try:
             durable.make_folder(self._folder)
             descriptor = os.open(self._folder, os.O_RDONLY)
@@ -179,7 +183,7 @@ class Repository:
             raise InvalidSettings(f"cannot publish to {self._folder}: {error.strerror or error}") from None
 
 
-def _cut(bundle: Path, manifest: Manifest, now: datetime) -> tuple[Release, list[Stretch]]:
+def _cut(bundle: Path, found: Examination, now: datetime) -> tuple[Release, list[Stretch]]:
     """The release of a bundle, and where its chunks are read from."""
     whole, chunks, stretches = hashlib.sha256(), [], cut_bundle(bundle)
     for stretch in stretches:
@@ -187,6 +191,7 @@ def _cut(bundle: Path, manifest: Manifest, now: datetime) -> tuple[Release, list
         whole.update(content)
         inline = content if stretch.size <= INLINE else None
         chunks.append(Chunk(hashlib.sha256(content).hexdigest(), stretch.size, inline))
+    manifest = found.manifest
     release = Release(
         name=manifest.name,
         model=manifest.model,
@@ -194,7 +199,7 @@ def _cut(bundle: Path, manifest: Manifest, now: datetime) -> tuple[Release, list
         target=manifest.target,
         size=sum(chunk.size for chunk in chunks),
         sha256=whole.hexdigest(),
-        manifest=hashlib.sha256(encode_manifest(manifest)).hexdigest(),
+        manifest=found.digest,
         chunks=tuple(chunks),
         published=now,
     )

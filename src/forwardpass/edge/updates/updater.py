@@ -22,7 +22,7 @@ from forwardpass.edge.home import Home
 from forwardpass.edge.slots import Slot, Slots
 from forwardpass.edge.thread import in_thread
 from forwardpass.edge.trials import Trials
-from forwardpass.edge.updates.client import Client, read_root, require_library, require_url
+from forwardpass.edge.updates.client import Client, read_root, require_library
 from forwardpass.edge.updates.preparation import Preparation, Progress
 from forwardpass.edge.updates.release import Release, release_path
 from forwardpass.errors import ForwardpassError, InvalidModel
@@ -47,7 +47,6 @@ class Updater:
         draw: Callable[[], float] = random.random,
     ) -> None:
         require_library()
-        require_url(url)
         read_root(home.updates)
         self._home, self._slots, self._trials = home, slots, trials
         self._url, self._channel, self._every = url, channel, every
@@ -61,7 +60,8 @@ class Updater:
         self._errors = 0  # in a row, without a byte received between them
 
     def check_now(self) -> None:
-        """Look now, or as soon as the look under way has ended."""
+        """Look now, or as soon as the look under way has ended; what was taken back before may be tried again."""
+        Failures(self._home.failures).forget()
         self._wanted.set()
 
     def status(self) -> dict[str, Any]:

@@ -103,7 +103,7 @@ def _told(names: Sequence[str]) -> str:
         if _format_of(name) != first:
             raise InvalidInput(
                 f"{names[0]} is {first}, but {name} is {_format_of(name)}: name files of one format, "
-                "by a pattern such as 'folder/*.csv', or say --format"
+                "by a pattern such as 'folder/*.csv'"
             )
     return first
 
@@ -113,7 +113,10 @@ def _format_of(name: str) -> str:
     if path.suffix in _COMPRESSIONS and _BY_SUFFIX.get(path.with_suffix("").suffix) in _COMPRESSIBLE:
         path = path.with_suffix("")
     if path.suffix not in _BY_SUFFIX:
-        raise InvalidInput(f"{name}: its name does not tell its format; say --format {'|'.join(_CLASSES)}")
+        raise InvalidInput(
+            f"{name}: its name does not tell its format; let it end in one of {', '.join(_BY_SUFFIX)}, or say it to "
+            f"`forwardpass run` by --format {'|'.join(_CLASSES)}"
+        )
     return _BY_SUFFIX[path.suffix]
 
 

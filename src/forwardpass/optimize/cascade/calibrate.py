@@ -83,6 +83,9 @@ def calibrate(
         second: Member = stack.enter_context(closing(opened))
         require_alike(first.signature, second.signature)
         held_out = read_held_out(request.data, first.signature, request.label, 0, request.inputs)
+        if held_out.unusable:
+            row, why = next(iter(held_out.unusable.items()))
+            on_note(f"{len(held_out.unusable):,} rows cannot be used and are left out; the first is row {row}: {why}")
         rows, outputs, others = _answers(held_out.rows, (first, second), (small.name, large.name), on_note)
         judged = judge(rows.labels, outputs, others, request.answer)
         name = find_confidence(outputs, request.confidence, _classes(judged))

@@ -62,7 +62,7 @@ def judge(labels: Array, small: Columns, large: Columns, output: str | None) -> 
             f"the models have no output in common: MODEL gives {_shapes(small)}, --against {_shapes(large)}; name and "
             "shape one alike"
         )
-    _, name = metric.choose(shared, labels, "accuracy", output)
+    _, name = metric.choose(shared, labels, "accuracy", output, "--answer")
     truth, given = answered_classes(labels, small[name])
     try:
         asked = answered_classes(labels, large[name])[1]
