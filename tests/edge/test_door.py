@@ -360,6 +360,18 @@ def test_the_owner_can_ask_how_it_is_while_no_connection_is_left(device: AgentPr
         assert device.ask_status()["ready"]
 
 
+def test_whoever_takes_the_place_of_one_that_left_is_let_in(device: AgentProcess) -> None:
+    with contextlib.ExitStack() as stack:
+        for _ in range(MOST - 1):
+            wire = stack.enter_context(Wire(device.port))
+            assert wire.send(request("GET", "/livez")).answer().status == 200
+        for _ in range(10):
+            leaving = Wire(device.port)
+            with Wire(device.port) as one_more:
+                leaving.__exit__()
+                assert one_more.send(request("GET", "/livez")).answer().status == 200
+
+
 def test_a_last_answer_that_is_read_late_is_not_cut_off(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Of all sizes around what the system takes at once, of which the rest waits here."""
     monkeypatch.setattr(connection, "LINGER", 0.01)

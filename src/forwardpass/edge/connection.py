@@ -28,12 +28,13 @@ from forwardpass.server.served import ServedModel, clock
 from forwardpass.types import Outcome
 
 if TYPE_CHECKING:
-    from forwardpass.edge.door import Door
+    from forwardpass.edge.door import Crowd, Door
 
 log = logging.getLogger(__name__)
 
 CHUNK = 256 * 1024  # bytes read at a time
 MOST_HEAD = 32 * 1024  # bytes of a request's line and headers
+MOMENT = 0.05  # seconds in which there may be room for a connection that is one too many
 PARTING = 0.5  # seconds an idle connection stays when the agent stops: one in use is told with its next answer
 LINGER = 2.0  # seconds a refused upload is read and thrown away, so that the refusal can be read
 PHRASES = {status.value: status.phrase.encode() for status in HTTPStatus} | {499: b"Client Closed Request"}
@@ -49,13 +50,15 @@ class Refused(Exception):
 
 
 class Connection:
-    """One connection: requests in, answers out, one after the other. ``excess``: why it is one too many, or ""."""
+    """One connection of a crowd: requests in, answers out, one after the other."""
 
-    def __init__(self, door: Door, reader: Reader, writer: asyncio.StreamWriter, excess: str) -> None:
+    def __init__(self, door: Door, reader: Reader, writer: asyncio.StreamWriter, crowd: Crowd) -> None:
         self._door = door
         self._reader = reader
         self._writer = writer
-        self._excess = excess
+        self._crowd = crowd
+        self._excess = crowd.number >= crowd.most
+        crowd.number += 1
         self._protocol = h11.Connection(h11.SERVER, max_incomplete_event_size=MOST_HEAD)
         self._idle: asyncio.Timeout | None = None  # while nothing of a request is here
         writer.transport.set_write_buffer_limits(0)  # drained is what the system has, all of it
@@ -64,8 +67,7 @@ class Connection:
     async def _serve(self) -> None:
         """Until either side closes. Raises nothing that the other side can cause."""
         try:
-            if self._excess:
-                raise Refused(503, self._excess)
+            await self._enter()
             while await self._serve_one():
                 self._protocol.start_next_cycle()
         except Refused as refused:
@@ -76,6 +78,13 @@ class Connection:
             pass  # it left, or does not read
         finally:
             self._writer.transport.abort()
+
+    async def _enter(self) -> None:
+        """Raises ``Refused`` where it is one too many."""
+        if self._excess:
+            await asyncio.sleep(MOMENT)  # one that its client has left may still be counted
+            if self._crowd.number > self._crowd.most:
+                raise Refused(503, f"more than {self._crowd.most} connections; try again later")
 
     def leave(self) -> None:
         """The agent stops: what has begun to arrive is answered, and what still comes in a moment."""

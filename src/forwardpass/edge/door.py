@@ -93,9 +93,7 @@ class Door:
 
     def _begin(self, crowd: Crowd, reader: Reader, writer: asyncio.StreamWriter) -> None:
         """Its task is its own: one that a stream began says it in the log when it is cancelled."""
-        excess = "" if crowd.number < crowd.most else f"more than {crowd.most} connections; try again later"
-        connection = Connection(self, reader, writer, excess)
-        crowd.number += 1
+        connection = Connection(self, reader, writer, crowd)
         self._connections.add(connection)
         connection.task.add_done_callback(lambda _: self._ended(crowd, connection))
 
