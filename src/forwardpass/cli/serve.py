@@ -105,6 +105,8 @@ def serve(
     settings = read_settings(config, os.environ, flags)
     for path in paths:
         locate_models(path)  # where there is nothing, say so before anything is started
+    # Until the server hears signals Ctrl-C ends it as it does any program: imports may swallow a KeyboardInterrupt.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
     with _without_interrupt():
         nursery = Nursery(settings.log_level)  # it imports what workers need while this process imports the rest
     _serve(paths, settings, nursery)
