@@ -165,6 +165,21 @@ def test_trials_are_counted_by_content(home: Home, install: Install) -> None:
     assert slots.begin_trial(other) == 1
 
 
+def test_one_that_nobody_has_seen_well_is_active_with_a_way_back_until_it_is(home: Home, install: Install) -> None:
+    one, two = install("1"), install("2")
+    slots = Slots(home)
+    slots.activate(one)
+    assert slots.proven(one)
+    slots.activate(two, proven=False)
+    assert (running(home), Slots(home).proven(two)) == ("2", False)
+    slots.activate(two)
+    assert Slots(home).proven(two)
+    assert Slots(home).revert("it cannot be loaded") == one
+    slots.activate(two, proven=False)
+    slots.revert("its golden rows are answered otherwise")
+    assert (running(home), Slots(home).proven(one)) == ("1", True)
+
+
 def test_one_agent_for_a_home(home: Home) -> None:
     with home.lock(), pytest.raises(InvalidSettings, match="another agent"), home.lock():
         pass

@@ -49,7 +49,7 @@ class Slot:
 
 
 class Trial(msgspec.Struct, frozen=True):
-    """What is being tried before it is activated, and how often that was begun."""
+    """What is not known to be good yet, and how often it was tried; the active slot only where no other can run."""
 
     digest: str
     attempts: int

@@ -29,7 +29,7 @@ from forwardpass.edge.slots import Slots
 from forwardpass.edge.status import bind_unix
 from forwardpass.engine.blank import Blank
 from forwardpass.engine.spawn import Spawner
-from forwardpass.errors import InvalidModel, InvalidSettings
+from forwardpass.errors import InvalidModel, InvalidSettings, TimedOut
 from forwardpass.server.composed import Composed, Composer, Composition, Defer
 
 if TYPE_CHECKING:
@@ -121,12 +121,12 @@ async def _main(
 
     try:
         await agent.run(installed.slot, sockets, golden=golden, on_ready=ready)
-    except InvalidModel as error:
+    except (InvalidModel, TimedOut) as error:
         with _usable(home):
             raise error if installed.first else _given_way(slots, installed, error) from None
 
 
-def _given_way(slots: Slots, installed: Installed, error: InvalidModel) -> InvalidModel:
+def _given_way(slots: Slots, installed: Installed, error: InvalidModel | TimedOut) -> InvalidModel:
     """What is active cannot be loaded here any more: the next start, which systemd sees to, uses another."""
     try:
         if installed.beside is None:
